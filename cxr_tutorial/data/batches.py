@@ -1,0 +1,355 @@
+"""From a data set to batches: a memory-mapped cache, augmentation on the device, two-stream sampling.
+
+Every draw depends on the seed and the step alone, never on what was drawn before. A run that resumes
+at step k therefore sees exactly what an undisturbed run would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from cxr_tutorial.data.example import Examples
+from cxr_tutorial.data.images import resize_image, resize_mask, standardize
+from cxr_tutorial.errors import InputError
+
+CACHE_FORMAT = 1  # raise when the same entries would be written differently
+
+
+@dataclass(frozen=True, eq=False)
+class CachedSet:
+    """A data set decoded to one size, on disk; what a training may see of it is chosen by views.
+
+    Attributes
+    ----------
+    images, masks : (M, S, S) uint8 memory maps of the whole set; masks hold 0 and 1.
+    rows : (N,) the rows of this view.
+    ids, labels, has_mask : of this view; a label of -1 is unknown.
+    """
+
+    images: NDArray[np.uint8]
+    masks: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    has_mask: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def size(self) -> int:
+        return int(self.images.shape[-1])
+
+    def select(self, ids: Iterable[str]) -> CachedSet:
+        """The view that holds these ids only, in this order."""
+        keep = self._positions(ids)
+        return replace(
+            self,
+            rows=self.rows[keep],
+            ids=tuple(self.ids[i] for i in keep),
+            labels=self.labels[keep],
+            has_mask=self.has_mask[keep],
+        )
+
+    def reveal(self, masks: Iterable[str] | None = None, labels: Iterable[str] | None = None) -> CachedSet:
+        """The same pictures, with only these ids' masks and class labels visible (None: all)."""
+        has_mask, known = self.has_mask, self.labels
+        if masks is not None:
+            has_mask = np.zeros_like(self.has_mask)
+            has_mask[self._positions(masks)] = True
+            has_mask &= self.has_mask
+        if labels is not None:
+            known = np.full_like(self.labels, -1)
+            keep = self._positions(labels)
+            known[keep] = self.labels[keep]
+        return replace(self, has_mask=has_mask, labels=known)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that a training can see: ids, labels, pictures and visible masks."""
+        digest = hashlib.sha256(json.dumps([self.ids, self.labels.tolist(), self.has_mask.tolist()]).encode())
+        for row, visible in zip(self.rows, self.has_mask, strict=True):
+            digest.update(self.images[row].tobytes())
+            if visible:
+                digest.update(self.masks[row].tobytes())
+        return digest.hexdigest()
+
+    def _positions(self, ids: Iterable[str]) -> list[int]:
+        place = {name: i for i, name in enumerate(self.ids)}
+        wanted = list(ids)
+        missing = [name for name in wanted if name not in place]
+        if missing:
+            raise InputError(
+                f"{missing[0]!r} is not in this set (it holds {len(self)} ids, such as {self.ids[:1]})"
+            )
+        return [place[name] for name in wanted]
+
+
+def cache(examples: Examples, size: int, folder: str | Path | None = None) -> CachedSet:
+    """Decode `examples` once into a memory-mapped square cache and return it.
+
+    Pictures are squeezed to `size` x `size` whatever their shape and stored as 8-bit grey. The cache is found
+    again by the entries' ids and versions, so a changed file is decoded anew.
+
+    Parameters
+    ----------
+    examples : the data set.
+    size : pixels per side, at least 16.
+    folder : where caches are kept; default `$CXR_CACHE`, else `~/.cache/cxr_tutorial`.
+
+    Raises
+    ------
+    InputError : the set is empty or `size` is below 16.
+
+    Introduced in chapter 1.
+    """
+    if not len(examples) or size < 16:
+        raise InputError(
+            f"cannot cache {len(examples)} examples of {examples.name!r} at size {size}: need >= 1 at >= 16"
+        )
+    root = Path(folder or os.environ.get("CXR_CACHE") or Path.home() / ".cache" / "cxr_tutorial")
+    known = [[e.source, e.id, e.version, e.has_mask] for e in examples.entries]
+    key = hashlib.sha256(json.dumps([CACHE_FORMAT, size, known]).encode()).hexdigest()[:20]
+    home = root / f"{examples.name.replace('/', '-')[:40]}-{size}-{key}"
+    if not home.is_dir():
+        _write_cache(examples, size, home)
+    return CachedSet(
+        images=np.load(home / "images.npy", mmap_mode="r"),
+        masks=np.load(home / "masks.npy", mmap_mode="r"),
+        rows=np.arange(len(examples)),
+        ids=tuple(examples.ids),
+        labels=np.array([-1 if label is None else label for label in examples.labels], dtype=np.int64),
+        has_mask=np.array(examples.has_mask, dtype=bool),
+    )
+
+
+def _write_cache(examples: Examples, size: int, home: Path) -> None:
+    home.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=home.parent))
+    try:
+        shape = (len(examples), size, size)
+        images = np.lib.format.open_memmap(unfinished / "images.npy", "w+", np.uint8, shape)
+        masks = np.lib.format.open_memmap(unfinished / "masks.npy", "w+", np.uint8, shape)
+        for i, example in enumerate(examples):
+            images[i] = np.rint(255 * np.clip(resize_image(example.image, (size, size)), 0, 1))
+            if example.mask is not None:
+                masks[i] = resize_mask(example.mask, (size, size))
+        images.flush()
+        masks.flush()
+        try:
+            unfinished.rename(home)
+        except OSError:
+            if not home.is_dir():  # else another process was faster, and wrote the same
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+class Batch(NamedTuple):
+    """What a training step sees.
+
+    Attributes
+    ----------
+    image : (B, 1, S, S) float32, standardized per image.
+    mask : (B, 1, S, S) float32, 0 or 1; NaN where it is unknown.
+    label : (B,) int64; -1 where it is unknown.
+    has_mask : (B,) bool.
+    index : (B,) positions in the `CachedSet`.
+    """
+
+    image: Tensor
+    mask: Tensor
+    label: Tensor
+    has_mask: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a training picture may be changed; every range is symmetric around "unchanged".
+
+    There is no horizontal flip by default: the heart is on the left.
+
+    Attributes
+    ----------
+    rotate : degrees. shift : part of the side. zoom, stretch : log of the factor, of both axes and of
+    one against the other. elastic : part of the side, displacement of a smooth random 4x4 field.
+    gamma : log of the exponent. shade : a smooth 4x4 field added to the picture (0 ... 1 grey values).
+    noise : standard deviation. flip : probability.
+    """
+
+    rotate: float = 10.0
+    shift: float = 0.1
+    zoom: float = 0.2
+    stretch: float = 0.1
+    elastic: float = 0.0
+    gamma: float = 0.4
+    shade: float = 0.1
+    noise: float = 0.03
+    flip: float = 0.0
+
+
+NO_AUGMENTATION = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def augment(
+    images: Tensor, masks: Tensor, how: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Change pictures and masks together in space, and pictures alone in intensity.
+
+    Parameters
+    ----------
+    images, masks : (B, 1, S, S) float in [0, 1] on the generator's device. What is turned in from
+        outside is 0: dark air, no lung.
+
+    >>> x = torch.rand(2, 1, 32, 32)
+    >>> moved, mask = augment(x, (x > 0.5).float(), Augmentation(), torch.Generator().manual_seed(0))
+    >>> moved.shape, sorted(mask.unique().tolist())
+    (torch.Size([2, 1, 32, 32]), [0.0, 1.0])
+    """
+    n, device = len(images), images.device
+
+    def uniform(*shape: int) -> Tensor:  # in [-1, 1]
+        return 2 * torch.rand(*shape, generator=generator, device=device) - 1
+
+    angle = np.deg2rad(how.rotate) * uniform(n)
+    zoom, stretch = how.zoom * uniform(n), how.stretch * uniform(n)
+    mirror = 1 - 2 * (torch.rand(n, generator=generator, device=device) < how.flip).float()
+    x_scale, y_scale = torch.exp(zoom + stretch) * mirror, torch.exp(zoom - stretch)
+    right, down = (2 * how.shift * uniform(n) for _ in "xy")
+    x_row = torch.stack([angle.cos() * x_scale, -angle.sin() * y_scale, right], dim=1)
+    y_row = torch.stack([angle.sin() * x_scale, angle.cos() * y_scale, down], dim=1)
+    theta = torch.stack([x_row, y_row], dim=1)  # (B, 2, 3)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)  # (B, S, S, 2)
+    if how.elastic:
+        field = 2 * how.elastic * uniform(n, 2, 4, 4)
+        grid = grid + F.interpolate(field, images.shape[-2:], mode="bicubic", align_corners=True).permute(
+            0, 2, 3, 1
+        )
+    moved, mask = F.grid_sample(torch.cat([images, masks], 1), grid, align_corners=False).split(1, dim=1)
+    moved = moved.clamp(min=1e-6) ** torch.exp(how.gamma * uniform(n, 1, 1, 1))
+    if how.shade:
+        field = how.shade * uniform(n, 1, 4, 4)
+        moved = moved + F.interpolate(field, images.shape[-2:], mode="bicubic", align_corners=True)
+    if how.noise:
+        moved = moved + how.noise * torch.randn(moved.shape, generator=generator, device=device)
+    return moved, (mask > 0.5).float()
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Two streams of training pictures: those with a mask, and those without.
+
+    Parameters
+    ----------
+    data : what may be seen.
+    batch_size : pictures with a mask in each batch.
+    unlabelled_batch_size : pictures without a mask in each batch, after the others (0: none).
+    augmentation : how far pictures may be changed.
+    seed : fixes every draw.
+    device : where augmentation runs and batches are.
+    rank, world_size : this process's share when several train together.
+
+    Raises
+    ------
+    InputError : a stream that is asked for has no picture.
+
+    Introduced in chapter 1.
+    """
+
+    data: CachedSet
+    batch_size: int = 8
+    unlabelled_batch_size: int = 0
+    augmentation: Augmentation = Augmentation()
+    seed: int = 0
+    device: str | torch.device = "cpu"
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        for size, stream, what in (
+            (self.batch_size, self.labelled, "with a mask"),
+            (self.unlabelled_batch_size, self.unlabelled, "without a mask"),
+        ):
+            if size < 0 or (size and not len(stream)):
+                raise InputError(
+                    f"asked for {size} pictures {what} per batch, but the training set has {len(stream)}"
+                )
+
+    @cached_property
+    def labelled(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.data.has_mask)
+
+    @cached_property
+    def unlabelled(self) -> NDArray[np.int64]:
+        return np.flatnonzero(~self.data.has_mask)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps after which every picture with a mask was seen once."""
+        return -(-len(self.labelled) // (self.batch_size * self.world_size))
+
+    def batch(self, step: int) -> Batch:
+        """The batch of this step: the same for the same seed, whatever was drawn before."""
+        index = np.concatenate(
+            [
+                _stream(self.labelled, self.batch_size, step, (self.seed, 0), self.rank, self.world_size),
+                _stream(
+                    self.unlabelled,
+                    self.unlabelled_batch_size,
+                    step,
+                    (self.seed, 1),
+                    self.rank,
+                    self.world_size,
+                ),
+            ]
+        )
+        rows = self.data.rows[index]
+        visible = torch.from_numpy(self.data.has_mask[index])
+        image = torch.from_numpy(self.data.images[rows]).to(self.device).unsqueeze(1).float() / 255
+        mask = torch.from_numpy(self.data.masks[rows]).to(self.device).unsqueeze(1).float()
+        generator = torch.Generator(self.device).manual_seed(_mixed(self.seed, step, self.rank))
+        image, mask = augment(image, mask, self.augmentation, generator)
+        visible = visible.to(self.device)
+        return Batch(
+            image=standardize(image),
+            mask=mask.masked_fill(~visible.view(-1, 1, 1, 1), torch.nan),
+            label=torch.from_numpy(self.data.labels[index]).to(self.device),
+            has_mask=visible,
+            index=torch.from_numpy(index),
+        )
+
+
+def _mixed(*numbers: int) -> int:
+    """One seed from several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _stream(
+    pool: NDArray[np.int64], size: int, step: int, seed: Sequence[int], rank: int, world_size: int
+) -> NDArray[np.int64]:
+    """The places `step * size ...` of an endless row of shuffled passes through the pool."""
+    first = (step * world_size + rank) * size
+    places = np.arange(first, first + size)
+    if not size:
+        return places
+    passes = {
+        int(e): np.random.default_rng([*seed, int(e)]).permutation(pool)
+        for e in np.unique(places // len(pool))
+    }
+    return np.array([passes[int(p // len(pool))][p % len(pool)] for p in places], dtype=np.int64)

@@ -1,0 +1,79 @@
+"""Files of a training: checkpoints to resume from, weights to use (floor 2)."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cxr_tutorial.errors import InputError
+from cxr_tutorial.nets.segmentor import Segmentor
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write all that a training needs to go on; a crash in the middle leaves the file before it whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".unfinished")
+    torch.save(state, unfinished)
+    os.replace(unfinished, path)
+
+
+def load_checkpoint(path: Path, run: dict[str, Any]) -> dict[str, Any]:
+    """Read a checkpoint and refuse one that belongs to another run.
+
+    `run` is what makes two trainings the same (recipe, budget, data fingerprint).
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be read as a checkpoint ({error}): remove it to start afresh"
+        ) from error
+    differing = [key for key in run if state["run"].get(key) != run[key]]
+    if differing:
+        raise InputError(
+            f"{path} belongs to another run: {differing[0]} was {state['run'].get(differing[0])!r} and is "
+            f"now {run[differing[0]]!r}; remove the file or choose another folder"
+        )
+    return state
+
+
+def save_weights(path: str | Path, model: Segmentor) -> None:
+    """Write a segmentor's weights, with what is needed to build it again, as one safetensors file."""
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".unfinished")
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    save_file(tensors, unfinished, metadata={"segmentor": json.dumps(model.options)})
+    os.replace(unfinished, path)
+
+
+def load_weights(path: str | Path) -> Segmentor:
+    """Build the segmentor that `save_weights` wrote, ready for use.
+
+    >>> import tempfile, pathlib
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "tiny.safetensors"
+    >>> save_weights(file, Segmentor("tiny", pyramid=False))
+    >>> load_weights(file).pyramid
+    False
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            options = (file.metadata() or {}).get("segmentor")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is not a readable safetensors file ({error})") from error
+    if options is None:
+        raise InputError(
+            f"{path} was not written by save_weights: it does not say which segmentor it belongs to"
+        )
+    model = Segmentor(**json.loads(options))
+    model.load_state_dict(tensors)
+    return model.eval()
