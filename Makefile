@@ -1,0 +1,42 @@
+# Two commands do everything on a fresh machine: `make book` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+PAGE ?= 02-tversky
+
+.PHONY: book page test serve lint clean
+.DELETE_ON_ERROR:
+
+book: $(VENV)/book.installed  ## run every chapter and build _build/html
+	$(BIN)/jupyter-book build . -W -n --keep-going
+
+page: $(VENV)/book.installed  ## run and build one chapter: make page PAGE=02-tversky
+	$(BIN)/jupyter-book build book/$(PAGE).* --config _config.yml
+
+test: $(VENV)/test.installed lint  ## lint, unit tests and doctests, then every chapter
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest --nbval-lax book -n 2 --dist loadfile
+
+lint: $(VENV)/test.installed  ## style, types and floors
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+serve: book  ## read the book at http://localhost:8000
+	$(BIN)/python -m http.server 8000 --directory _build/html
+
+clean:  ## forget the built book and its cache; `rm -r .venv` forgets the installation
+	rm -rf _build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cxr-tutorial needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/book.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[book]'
+	touch $@
+
+$(VENV)/test.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[test]'
+	touch $(VENV)/book.installed $@
