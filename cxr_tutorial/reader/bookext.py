@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +28,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("builder-inited", _copy_plotly)
     app.connect("html-page-context", _load_plotly)
     app.connect("autodoc-process-docstring", _house_style, priority=1)
+    app.connect("autodoc-skip-member", _skip_tuple_fields)
     return {"version": __version__, "parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -113,64 +114,61 @@ def _load_plotly(app: Any, page: str, template: str, context: dict[str, Any], do
         app.add_js_file("plotly.min.js")
 
 
-_UNDERLINED = re.compile(r"^-{3,}$")
+_ENTRIES = ("Parameters", "Attributes", "Raises")
+_PROSE = ("Returns", "Yields")
 
 
 def _house_style(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Rewrite the sections of a docstring as field lists, in place.
+    """Rewrite the sections and the mathematics of a docstring in place, before napoleon reads it.
 
-    Parameters, Attributes and Raises hold entries `name : what it is`, Returns and Yields hold prose;
-    numpydoc would take the text after the colon for a type. Everything else is left as it is.
+    Parameters, Attributes and Raises hold entries `name, name : what it is`, Returns and Yields hold prose;
+    napoleon would take the text after the colon, and the prose, for types.
     """
-    lines[:] = list(_rewritten(lines))
+    lines[:] = _with_math("\n".join(_rewritten(lines))).split("\n")
+
+
+def _skip_tuple_fields(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out the fields of a named tuple, which its docstring lists with what they mean."""
+    return True if (getattr(obj, "__doc__", "") or "").startswith("Alias for field number") else None
+
+
+def _with_math(text: str) -> str:
+    r"""The text with `$$...$$` and `$...$`, as in the chapters, in the form Sphinx reads.
+
+    >>> print(_with_math(r"the mask $\hat y$"))
+    the mask :math:`\hat y`
+    """
+
+    def displayed(match: re.Match[str]) -> str:
+        indent, equation = match[1], " ".join(match[2].split())
+        return f"\n{indent}.. math:: {equation}\n"
+
+    text = re.sub(r"^( *)\$\$(.+?)\$\$", displayed, text, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"\$([^$\n]+)\$", r":math:`\1`", text)
 
 
 def _rewritten(lines: list[str]) -> Iterator[str]:
-    heading, body = "", list[str]()
-    for here, below in zip(lines, [*lines[1:], ""], strict=True):
-        if _UNDERLINED.match(below) and here and not here.startswith(" "):
-            yield from _section(heading, body)
-            heading, body = here, []
-        elif not (_UNDERLINED.match(here) and heading and not body):
-            body.append(here)
-    yield from _section(heading, body)
+    """The lines with the sections above as rubrics, entries as a definition list.
 
-
-def _section(heading: str, body: Iterable[str]) -> Iterator[str]:
-    rewrite = _SECTIONS.get(heading)
-    if rewrite is not None:
-        yield from ("", *rewrite(list(body)), "")
-    else:
-        yield from (heading, "-" * len(heading)) if heading else ()
-        yield from body
-
-
-def _entries(field: str) -> Callable[[list[str]], Iterator[str]]:
-    def rewrite(body: list[str]) -> Iterator[str]:
-        for line in body:
-            if line and not line.startswith(" "):
-                names, _, text = line.partition(" : ")
-                *others, last = names.split(", ")
-                yield from (f":{field} {other}: see ``{last}``." for other in others)
-                yield f":{field} {last}: {text}"
-            else:
-                yield line
-
-    return rewrite
-
-
-def _prose(field: str) -> Callable[[list[str]], Iterator[str]]:
-    def rewrite(body: list[str]) -> Iterator[str]:
-        yield f":{field}:"
-        yield from (f"    {line}" if line else "" for line in body)
-
-    return rewrite
-
-
-_SECTIONS: dict[str, Callable[[list[str]], Iterator[str]]] = {
-    "Parameters": _entries("param"),
-    "Attributes": _entries("ivar"),
-    "Raises": _entries("raises"),
-    "Returns": _prose("returns"),
-    "Yields": _prose("yields"),
-}
+    >>> print(*_rewritten(["Parameters", "---", "a, b : two", "    numbers."]), sep="\\n")
+    <BLANKLINE>
+    .. rubric:: Parameters
+    <BLANKLINE>
+    ``a``, ``b``
+        two
+        numbers.
+    """
+    section = underline = ""
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        if re.fullmatch("-{3,}", below) and line.strip():
+            section, underline = line, below
+            yield from ("", f".. rubric:: {line}", "") if line in _ENTRIES + _PROSE else (line,)
+        elif line == underline and section in _ENTRIES + _PROSE:
+            underline = ""
+        elif section in _ENTRIES and line and not line.startswith(" "):
+            names, _, text = line.partition(" : ")
+            role = ":exc:`.{}`" if section == "Raises" else "``{}``"
+            yield ", ".join(role.format(name) for name in names.split(", "))
+            yield f"    {text}"
+        else:
+            yield line
