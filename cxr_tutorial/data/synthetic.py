@@ -1,0 +1,440 @@
+"""The synthetic X-ray: an analytic chest, findings in it, and a film of it, with exact truth."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cxr_tutorial.data.anatomy import (
+    Chest,
+    Projection,
+    View,
+    ball,
+    draw_chest,
+    lungs,
+    project,
+    rounded,
+    splat,
+)
+from cxr_tutorial.data.example import Entry, Example, Examples, Finding
+from cxr_tutorial.data.exposure import SITES, burn_in, draw_exposure, expose
+from cxr_tutorial.errors import InputError
+from cxr_tutorial.shipped import shipped
+
+VERSION = 1  # of the generator: raise it when the pixels change
+KINDS = {
+    "a": {"nodule": 1.0},
+    "b": {"infiltrate": 0.55, "cavity": 0.2, "effusion": 0.15, "miliary": 0.1},
+    "c": {"infiltrate": 0.4, "cavity": 0.2, "effusion": 0.28, "miliary": 0.12},
+}
+SUBTLETY = (0.16, 0.19, 0.33, 0.24, 0.08)  # how often JSRT's nodules have grades 1 to 5
+STRENGTH = (0.35, 0.55, 0.8, 1.1, 1.5)  # of a finding of each grade
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is decided before a pixel is drawn: who, where, and whether there is a finding."""
+
+    id: str
+    patient: str
+    site: str
+    label: int
+    person: int
+    seed: int
+    index: int
+
+
+@dataclass(frozen=True, eq=False)
+class Synthetic:
+    """Synthetic X-rays with their truth.
+
+    Attributes
+    ----------
+    images : (N, 1, H, W) float32 in [0, 1], in steps of 1/255; air is dark and bone is light.
+    masks : (N, 1, H, W) bool, the lung fields.
+    labels : (N,) int64, 1 = finding.
+    sites : the site of each picture.
+    findings : where and what, in pixels; empty for label 0.
+    spacing_mm : (row, column) mm per pixel of each picture.
+    """
+
+    images: Tensor
+    masks: Tensor
+    labels: Tensor
+    sites: tuple[str, ...]
+    findings: tuple[tuple[Finding, ...], ...]
+    spacing_mm: tuple[tuple[float, float], ...]
+
+
+def _check(n: int, size: int, seed: int, site: str, finding_rate: float) -> None:
+    if not isinstance(n, int) or n < 0:
+        raise InputError(f"n must be a whole number >= 0, got {n!r}: choose how many pictures to make")
+    if not isinstance(size, int) or not 16 <= size <= 2048:
+        raise InputError(f"size must be a whole number from 16 to 2048, got {size!r}: 128 is a good start")
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed must be a whole number >= 0, got {seed!r}")
+    if site not in (*SITES, "mixed"):
+        raise InputError(f"site must be one of 'a', 'b', 'c', 'mixed', got {site!r}")
+    if not 0 <= finding_rate <= 1:
+        raise InputError(f"finding_rate must lie in [0, 1], got {finding_rate!r}: 0.5 makes half of them ill")
+
+
+def _case(index: int, seed: int, site: str, finding_rate: float) -> Case:
+    person = (
+        index - 1 if index % 8 == 7 else index
+    )  # every eighth picture is a second one of the last patient
+    rng = np.random.default_rng([seed, person, 0])
+    chosen = site if site != "mixed" else str(rng.choice(SITES))
+    label = int(rng.random() < finding_rate)
+    stem = f"synthetic-{chosen}-{seed}"
+    return Case(f"{stem}-{index:05d}", f"{stem}-p{person:05d}", chosen, label, person, seed, index)
+
+
+def draw_view(rng: np.random.Generator, site: str) -> View:
+    """How the patient stands before the film at each site: a 36 cm film, a tall or wide plate, a wide detector."""
+
+    def u(low: float, high: float) -> float:
+        return float(rng.uniform(low, high))
+
+    magnify = u(0.9, 1.06)
+    if site == "a":
+        field, row = (358.0, 358.0), u(0.03, 0.15)
+    elif site == "b":
+        tall = rng.random() < 0.6
+        field = (362.0, 430.0) if tall else (430.0, 362.0)
+        row = u(0.06, 0.2)
+        if rng.random() < 0.1:
+            magnify *= u(1.15, 1.5)
+    else:
+        width = u(370, 440)
+        field, row = (width, width * u(0.92, 1.05)), u(0.1, 0.22)
+    bends = (
+        (u(-7, 7), 2 * np.pi / u(250, 700), u(0, 6.28)),
+        (u(-6, 6), 2 * np.pi / u(200, 500), u(0, 6.28)),
+        (u(-8, 8), 2 * np.pi / u(250, 700), u(0, 6.28)),
+    )
+    return View((field[0] * magnify, field[1] * magnify), (u(0.45, 0.55), row), u(-0.06, 0.06), bends)
+
+
+def _choose(chest: Chest, view: View, kind: str, rng: np.random.Generator) -> tuple[float, float]:
+    """A place in the lung field, as shares of the picture, where a finding of this kind likes to be."""
+    points = torch.as_tensor(rng.random((2, 600)), dtype=torch.float32)
+    x, y = view.to_patient(points[0], points[1])
+    depth = lungs(chest, x, y).field
+    lung = chest.dome[0]
+    if kind in ("infiltrate", "cavity"):
+        liking = torch.exp(-((y - 0.25 * lung) ** 2) / (2 * (0.2 * lung) ** 2))
+    elif kind == "effusion":
+        liking = torch.exp((y - 1.1 * lung) / 12) * (x.abs() > 0.55 * chest.width)
+    elif kind == "miliary":
+        liking = torch.exp(-((y - 0.5 * lung) ** 2) / 800)
+    else:
+        liking = torch.ones_like(y)
+    frame = (points > 0.03).all(0) & (points < 0.97).all(0)
+    ok = (depth > 6) & frame
+    if not bool(ok.any()):
+        ok = depth >= depth.max()
+    draw = torch.as_tensor(rng.random(600), dtype=torch.float32)
+    best = int(torch.where(ok, torch.log(draw + 1e-9) / (liking + 1e-6), -torch.inf).argmax())
+    return float(points[0, best]), float(points[1, best])
+
+
+def _lesion(
+    maps: Projection, chest: Chest, view: View, kind: str, grade: int, rng: np.random.Generator
+) -> tuple[Tensor, list[Finding]]:
+    """Water-like tissue that one finding adds to the lungs, in mm, and where it is."""
+    size = maps.x.shape[-1]
+    col, row = _choose(chest, view, kind, rng)
+    here = view.to_patient(torch.tensor(col), torch.tensor(row))
+    cx, cy = float(here[0]), float(here[1])
+    strength = STRENGTH[grade - 1]
+    pixel = (view.field[0] * view.field[1]) ** 0.5 / size
+    x, y = maps.x, maps.y
+
+    def found(radius: float, c: float = col, r: float = row) -> Finding:
+        return Finding(kind, r * size - 0.5, c * size - 0.5, radius / pixel, grade)
+
+    if kind == "nodule":
+        radius = float(rng.uniform(5, 15))
+        bulk = (
+            2
+            * radius
+            * (1 - ball(x, y, cx, cy, radius, radius * float(rng.uniform(0.8, 1.2)))).clamp_min(0).sqrt()
+        )
+        return strength * bulk, [found(radius)]
+    if kind == "miliary":
+        count = 1400
+        radius = rng.uniform(0.9, 2.3, count) * (0.7 + 0.3 * strength)
+        spots = splat(rng.random(count), rng.random(count), 4.19 * radius**3 * strength, size)
+        haze = 5 * strength * rounded(maps.air, 60.0)
+        dots = torch.as_tensor(spots / pixel**2, dtype=torch.float32, device=x.device)
+        places = []
+        for side in (-1, 1):  # one entry for each lung, at about its middle
+            px, py = torch.tensor(side * 0.62 * chest.width), torch.tensor(0.45 * chest.dome[0])
+            c, r = view.to_picture(px, py)
+            places.append(found(0.3 * chest.width, float(c), float(r)))
+        return 1.5 * dots + haze, places
+    if kind == "effusion":
+        height = float(rng.uniform(10, 26)) * (0.6 + 1.3 * strength)
+        side = 1.0 if cx > 0 else -1.0
+        s = (side * x).clamp_min(0) / chest.width
+        level = max(chest.dome) + 0.3 * chest.angle - height - 1.3 * height * s**4
+        fluid = rounded(y - level, 30.0) * (side * x > 0)
+        return (1 - chest.lung_density) * fluid * maps.air, [found(0.6 * height)]
+
+    radius = float(rng.uniform(14, 42)) * (0.75 + 0.25 * strength)
+    rough = torch.as_tensor(rng.standard_normal((1, 1, 24, 24)), dtype=torch.float32, device=x.device)
+    cloud = torch.nn.functional.interpolate(rough, size=(size, size), mode="bicubic", align_corners=False)[
+        0, 0
+    ]
+    inside = (1 - ball(x, y, cx, cy, radius, radius * float(rng.uniform(0.7, 1.3)))).clamp_min(0)
+    if kind == "infiltrate":
+        return 42 * strength * inside * (0.55 + 0.6 * cloud).clamp_min(0), [found(radius)]
+    hole = float(rng.uniform(7, 18))
+    thick = float(rng.uniform(3, 7))
+    distance = ball(x, y, cx, cy, 1, 1)
+    shell = 2 * (
+        ((hole + thick) ** 2 - distance).clamp_min(0).sqrt() - (hole**2 - distance).clamp_min(0).sqrt()
+    )
+    haze = 14 * inside * (0.4 + 0.6 * cloud).clamp_min(0)
+    return strength * (shell + haze), [found(hole + thick)]
+
+
+def _render(
+    case: Case, size: int, device: str | torch.device
+) -> tuple[Tensor, Tensor, tuple[Finding, ...], View]:
+    person = np.random.default_rng([case.seed, case.person, 1])
+    rng = np.random.default_rng([case.seed, case.index, 2])
+    chest = draw_chest(person)
+    view = draw_view(rng, case.site)
+    exposure = draw_exposure(rng, case.site)
+    maps = project(chest, view, size, device)
+    tissue = maps.tissue
+    findings: list[Finding] = []
+    if case.label:
+        kinds = KINDS[case.site]
+        kind = str(person.choice(list(kinds), p=list(kinds.values())))
+        grade = int(person.choice(5, p=SUBTLETY)) + 1
+        count = 1 + int(person.integers(0, 3)) if kind in ("infiltrate", "cavity") else 1
+        for _ in range(count):
+            added, places = _lesion(maps, chest, view, kind, grade, rng)
+            tissue = tissue + added * rounded(maps.air, 25.0)
+            findings += places
+    lung = maps.field > 0
+    pixel = (view.field[0] * view.field[1]) ** 0.5 / size
+    image = burn_in(expose(tissue, maps.bone, lung, exposure, pixel, rng), case.site, rng)
+    return (image * 255).round() / 255, lung, tuple(findings), view
+
+
+def generate(
+    n: int,
+    *,
+    size: int = 128,
+    seed: int = 0,
+    site: str = "mixed",
+    finding_rate: float = 0.5,
+    device: str | torch.device = "cpu",
+) -> Synthetic:
+    """`n` synthetic chest X-rays; picture `i` depends on `seed` and `i` alone, not on `n`.
+
+    Sites differ as the three real sets differ: "a" like JSRT (film, nodules), "b" like Montgomery (dark plates
+    with wide borders, apical tuberculosis), "c" like Shenzhen (digital, processed, more effusions).
+
+    Parameters
+    ----------
+    n : how many.
+    size : height and width in pixels.
+    seed : of everything.
+    site : "a", "b", "c" or "mixed".
+    finding_rate : share of patients with a finding.
+    device : where they are drawn and stay.
+
+    Raises
+    ------
+    InputError
+        For a size, site, rate or number that cannot be.
+
+    Notes
+    -----
+    Introduced in chapter 1.
+
+    >>> made = generate(4, size=64, seed=1)
+    >>> made.images.shape, made.masks.dtype, len(made.findings)
+    (torch.Size([4, 1, 64, 64]), torch.bool, 4)
+    """
+    _check(n, size, seed, site, finding_rate)
+    cases = [_case(i, seed, site, finding_rate) for i in range(n)]
+    drawn = [_render(case, size, device) for case in cases]
+    empty = torch.empty(0, size, size, device=device)
+    return Synthetic(
+        images=torch.stack([d[0] for d in drawn])[:, None] if drawn else empty[:, None],
+        masks=torch.stack([d[1] for d in drawn])[:, None] if drawn else empty[:, None].bool(),
+        labels=torch.tensor([case.label for case in cases], dtype=torch.int64, device=device),
+        sites=tuple(case.site for case in cases),
+        findings=tuple(d[2] for d in drawn),
+        spacing_mm=tuple((d[3].field[1] / size, d[3].field[0] / size) for d in drawn),
+    )
+
+
+def load_synthetic(
+    n: int | None = None,
+    *,
+    seed: int = 0,
+    size: int = 128,
+    site: str = "mixed",
+    finding_rate: float = 0.5,
+) -> Examples:
+    """Synthetic chest X-rays as `Examples`: `n` of them drawn when they are read, or the fixed set that ships.
+
+    Parameters
+    ----------
+    n : how many; None for the shipped set (64 pictures of 128 pixels from all sites), of which only `site` can
+        be chosen.
+    seed, size, site, finding_rate : see `generate`.
+
+    Returns
+    -------
+    Examples
+        Every eighth picture is a second one of the patient before it: split by patient.
+
+    Raises
+    ------
+    InputError
+        For arguments that cannot be, or where the shipped set is missing.
+
+    Notes
+    -----
+    Introduced in chapter 1.
+
+    >>> load_synthetic(3, seed=5, size=64, site="a")[2].id
+    'synthetic-a-5-00002'
+    >>> len(load_synthetic())
+    64
+    """
+    if n is None:
+        if (seed, size, finding_rate) != (0, 128, 0.5):
+            raise InputError(
+                "the shipped synthetic set is fixed: give n to choose seed, size or finding_rate"
+            )
+        _check(0, size, seed, site, finding_rate)
+        return _load_shipped(shipped("synthetic"), site)
+    _check(n, size, seed, site, finding_rate)
+    cases = {case.id: case for case in (_case(i, seed, site, finding_rate) for i in range(n))}
+    version = f"synthetic-{VERSION}-{size}-{seed}-{site}-{finding_rate}"
+
+    def read(entry: Entry) -> Example:
+        return _example(cases[entry.id], size)
+
+    entries = (_entry(case, version) for case in cases.values())
+    return Examples(
+        tuple(entries), read, f"synthetic-{site}", f"synthetic generator {VERSION}, seed {seed}, {size} px"
+    )
+
+
+def _entry(case: Case, version: str) -> Entry:
+    return Entry(case.id, case.patient, f"synthetic-{case.site}", case.label, True, version=version)
+
+
+def _example(case: Case, size: int) -> Example:
+    image, lung, findings, view = _render(case, size, "cpu")
+    return Example(
+        image=image.numpy(),
+        mask=lung.numpy(),
+        label=case.label,
+        id=case.id,
+        patient=case.patient,
+        source=f"synthetic-{case.site}",
+        spacing_mm=(view.field[1] / size, view.field[0] / size),
+        findings=findings,
+    )
+
+
+def write_set(folder: Path, n: int = 64, *, size: int = 128, seed: int = 2019) -> None:
+    """Write a set as it ships in `data/synthetic/`: `images/*.png`, `masks/*.png` and `cases.json`.
+
+    `python -m cxr_tutorial.data.synthetic FOLDER` makes the shipped set anew.
+    """
+    from PIL import Image
+
+    rows = []
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for index in range(n):
+        example = _example(_case(index, seed, "mixed", 0.5), size)
+        assert example.mask is not None and example.spacing_mm is not None
+        Image.fromarray((example.image * 255).round().astype(np.uint8)).save(
+            folder / "images" / f"{example.id}.png", optimize=True
+        )
+        Image.fromarray(example.mask).save(folder / "masks" / f"{example.id}.png", optimize=True)
+        rows.append(
+            {
+                "id": example.id,
+                "patient": example.patient,
+                "source": example.source,
+                "label": example.label,
+                "spacing_mm": [round(v, 4) for v in example.spacing_mm],
+                "findings": [
+                    {k: round(v, 2) if isinstance(v, float) else v for k, v in asdict(f).items()}
+                    for f in example.findings
+                ],
+            }
+        )
+    lines = ",\n ".join(json.dumps(row) for row in rows)
+    head = json.dumps({"generator": VERSION, "seed": seed, "size": size})
+    (folder / "cases.json").write_text(f'{{"made_by": {head},\n"cases": [\n {lines}\n]}}\n', encoding="utf-8")
+
+
+def _load_shipped(folder: Path, site: str) -> Examples:
+    from PIL import Image
+
+    table = folder / "cases.json"
+    if not table.is_file():
+        raise InputError(
+            f"{table} is missing: expected the shipped synthetic set; reinstall, or pass n to draw one"
+        )
+    text = table.read_text(encoding="utf-8")
+    content = json.loads(text)
+    wanted = [row for row in content["cases"] if site in ("mixed", row["source"][-1])]
+    rows = {row["id"]: row for row in wanted}
+    made = content["made_by"]
+    version = f"shipped-{made['generator']}-{made['seed']}-{made['size']}"
+
+    def read(entry: Entry) -> Example:
+        row = rows[entry.id]
+        image, mask = (np.asarray(Image.open(path)) for path in entry.files)
+        spacing = row["spacing_mm"]
+        return Example(
+            image=image.astype(np.float32) / 255,
+            mask=mask.astype(bool),
+            label=row["label"],
+            id=row["id"],
+            patient=row["patient"],
+            source=row["source"],
+            spacing_mm=(spacing[0], spacing[1]),
+            findings=tuple(Finding(**finding) for finding in row["findings"]),
+        )
+
+    entries = tuple(
+        Entry(
+            row["id"],
+            row["patient"],
+            row["source"],
+            row["label"],
+            True,
+            (folder / "images" / f"{row['id']}.png", folder / "masks" / f"{row['id']}.png"),
+            version,
+        )
+        for row in wanted
+    )
+    return Examples(entries, read, f"synthetic-{site}", f"the {len(entries)} synthetic X-rays that ship")
+
+
+if __name__ == "__main__":
+    import sys
+
+    write_set(Path(sys.argv[1]) if len(sys.argv) > 1 else shipped("synthetic"))
