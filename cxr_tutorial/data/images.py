@@ -244,6 +244,8 @@ def _read_picture(path: Path) -> NDArray[np.float32]:
 
     try:
         with Image.open(path) as picture:
+            picture.verify()  # the check sums of a PNG, which loading alone passes over
+        with Image.open(path) as picture:
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)
             return _picture_to_grey(picture, path)
