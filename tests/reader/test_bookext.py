@@ -1,0 +1,72 @@
+from types import SimpleNamespace
+
+import plotly.graph_objects as go
+
+from cxr_tutorial.reader import bookext
+from cxr_tutorial.reader.bookext import PLOTLY_MIME, PlotlyRenderer, package_fingerprint
+from cxr_tutorial.reader.figures import figure_layout
+
+
+def render(figure, cell=0, mime=PLOTLY_MIME):
+    data = SimpleNamespace(mime_type=mime, content=figure.to_dict(), cell_index=cell, output_index=0)
+    return PlotlyRenderer.handle_mime(SimpleNamespace(source="book/02.ipynb"), data, False)
+
+
+def test_a_figure_becomes_html_that_needs_no_network():
+    figure = go.Figure(go.Scatter(y=[1, 2])).update_layout(**figure_layout(alt='rises by "1" < 2'))
+    [node] = render(figure)
+    html = node.astext()
+    assert 'role="figure" aria-label="rises by &quot;1&quot; &lt; 2"' in html
+    assert "Plotly.newPlot" in html
+    assert "http" not in html
+    assert len(html) < 10_000  # plotly's own code is shared, not inlined
+
+
+def test_the_same_figure_twice_gets_two_ids():
+    figure = go.Figure()
+    assert render(figure, cell=0)[0].astext() != render(figure, cell=1)[0].astext()
+
+
+def test_other_outputs_are_left_to_others():
+    assert render(go.Figure(), mime="text/html") is None
+
+
+def test_the_fingerprint_follows_the_real_data_folder(monkeypatch):
+    monkeypatch.delenv("CXR_DATA", raising=False)
+    without = package_fingerprint()
+    assert without == package_fingerprint()
+    monkeypatch.setenv("CXR_DATA", "elsewhere")
+    assert package_fingerprint() != without
+
+
+def test_the_fingerprint_follows_the_code(tmp_path, monkeypatch):
+    (tmp_path / "reader").mkdir()
+    monkeypatch.setattr(bookext, "__file__", str(tmp_path / "reader/bookext.py"))
+    before = package_fingerprint()
+    (tmp_path / "figures.py").write_text("INK = 'red'")
+    assert package_fingerprint() != before
+
+
+def rewritten(text):
+    lines = text.strip("\n").split("\n")
+    bookext._house_style(None, "function", "f", None, None, lines)
+    return "\n".join(lines)
+
+
+def test_prose_after_returns_is_not_taken_for_a_type():
+    text = rewritten("One line.\n\nReturns\n-------\nA scalar, or\n(N, C) values.")
+    assert ".. rubric:: Returns\n\nA scalar, or\n(N, C) values." in text
+    assert "---" not in text
+
+
+def test_errors_are_links():
+    assert ":exc:`.InputError`\n    a bad name." in rewritten("Raises\n------\nInputError : a bad name.")
+
+
+def test_other_sections_and_code_are_left_alone():
+    text = "One.\n\nExamples\n--------\n>>> x : int = 1\n"
+    assert rewritten(text) == text.strip("\n")
+
+
+def test_displayed_equations_keep_their_indent():
+    assert rewritten("Sum:\n\n  $$a\n  = b$$\n\nand $c$") == "Sum:\n\n\n  .. math:: a = b\n\n\nand :math:`c`"

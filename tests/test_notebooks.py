@@ -1,0 +1,117 @@
+"""The anatomy of a chapter (CONTRIBUTING.md), checked without running it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
+LONGEST_CELL = 40
+LARGEST_FILE = 1_000_000
+IMPORT_NAMES = {"scikit-learn": "sklearn", "pillow": "PIL", "lightning-fabric": "lightning_fabric"}
+ALWAYS_THERE = {"cxr_tutorial", "IPython", "ipywidgets"}  # wherever a notebook of this book runs
+
+
+def allowed_imports() -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [Requirement(line).name for line in project["dependencies"]]
+    return ALWAYS_THERE | {IMPORT_NAMES.get(name, name) for name in names} | sys.stdlib_module_names
+
+
+def tags(cell: NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def imports(source: str) -> set[str]:
+    """The top-level modules that a code cell imports; lines for IPython (`%`, `!`) are left out."""
+    tree = ast.parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE))
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add("." * node.level or (node.module or "").split(".")[0])
+    return found
+
+
+def problems(notebook: NotebookNode) -> list[str]:
+    """What is wrong with a chapter, in words."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    found = []
+    if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
+        found.append("the kernel is not called python3")
+    if not notebook.cells or not re.match(r"# [^\d\s]", notebook.cells[0].source):
+        found.append("the first cell does not start with '# Title' (no number: _toc.yml numbers chapters)")
+    if code and sum("parameters" in tags(cell) for cell in code) != 1:
+        found.append("not exactly one cell is tagged 'parameters'")
+    for number, cell in enumerate(code, 1):
+        where = f"code cell {number}"
+        if cell.outputs and "keep_output" not in tags(cell):
+            found.append(f"{where} has outputs: strip them, or tag it 'keep_output'")
+        if "NBVAL_CHECK_OUTPUT" in cell.source and not cell.outputs:
+            found.append(f"{where} compares its output with nothing: tag it 'keep_output' and run it")
+        if len(cell.source.splitlines()) > LONGEST_CELL:
+            found.append(f"{where} has more than {LONGEST_CELL} lines")
+        if strangers := imports(cell.source) - allowed_imports():
+            found.append(f"{where} imports {', '.join(sorted(strangers))}, no dependency of the package")
+    return found
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_a_chapter_has_the_anatomy(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert problems(notebook) == []
+    assert path.stat().st_size <= LARGEST_FILE
+
+
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+def chapter(*cells: NotebookNode) -> NotebookNode:
+    title = new_markdown_cell("# Tversky loss")
+    parameters = new_code_cell('PROFILE = "quick"', metadata={"tags": ["parameters"]})
+    return new_notebook(cells=[title, parameters, *cells], metadata={"kernelspec": KERNEL})
+
+
+def printed(*, tagged: bool) -> NotebookNode:
+    output = new_output("stream", name="stdout", text="1")
+    return new_code_cell("print(1)", outputs=[output], metadata={"tags": ["keep_output"] * tagged})
+
+
+@pytest.mark.parametrize(
+    ("cell", "complaint"),
+    [
+        (new_code_cell("import torch, cxr_tutorial.losses\n%matplotlib inline\nfrom PIL import Image"), None),
+        (printed(tagged=True), None),
+        (printed(tagged=False), "code cell 2 has outputs"),
+        (new_code_cell("# NBVAL_CHECK_OUTPUT\nprint(1)"), "compares its output with nothing"),
+        (new_code_cell("x = 1\n" * 41), "more than 40 lines"),
+        (new_code_cell("import torchvision.transforms"), "imports torchvision"),
+        (new_code_cell("from .helpers import f"), "imports ."),
+        (new_code_cell("SEED = 1", metadata={"tags": ["parameters"]}), "not exactly one cell"),
+    ],
+)
+def test_the_lint_sees(cell, complaint):
+    found = problems(chapter(cell))
+    assert (found == []) if complaint is None else (complaint in found[0])
+
+
+def test_the_lint_sees_a_numbered_title_and_a_strange_kernel():
+    notebook = chapter()
+    notebook.cells[0].source = "# 2. Tversky loss"
+    notebook.metadata.kernelspec.name = "venv"
+    assert [text.split(" (")[0] for text in problems(notebook)] == [
+        "the kernel is not called python3",
+        "the first cell does not start with '# Title'",
+    ]
