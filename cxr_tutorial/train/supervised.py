@@ -91,10 +91,12 @@ class Fit:
     ----------
     model : the trained segmentor, on the CPU, in evaluation mode.
     history : one row a step: `step`, `seconds`, `learning_rate` and every term of the objective.
+    looks : one row a call of `on_log`: `step`, `seconds` and what it returned.
     """
 
     model: Segmentor
     history: list[dict[str, float]]
+    looks: list[dict[str, float]]
 
 
 def fit_segmentor(
@@ -123,7 +125,7 @@ def fit_segmentor(
         from it, and ends with the same weights as one that was never interrupted (bit for bit on a CPU
         with a budget in steps or epochs).
     log_every, on_log : every so many steps, and after the last, `on_log(step, model)` is called with the
-        model that would be returned; what it returns joins that step's row of the history.
+        model that would be returned; what it returns becomes a row of `Fit.looks`.
     progress : show a bar.
 
     Raises
@@ -167,20 +169,23 @@ def fit_segmentor(
         "data": data.fingerprint,
         "world_size": fabric.world_size,
     }
-    step, spent, history = 0, 0.0, []
+    step, spent = 0, 0.0
+    history: list[dict[str, float]] = []
+    looks: list[dict[str, float]] = []
     file = Path(checkpoint) if checkpoint else None
     if file and file.exists():
         state = load_checkpoint(file, run)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         average.load_state_dict(state["average"])
-        step, spent, history = state["step"], state["seconds"], state["history"]
+        step, spent = state["step"], state["seconds"]
+        history, looks = state["history"], state["looks"]
     wrapped, optimizer = fabric.setup(model, optimizer)
 
     def save() -> None:
         if file and fabric.is_global_zero:
             states = {"model": model, "optimizer": optimizer, "average": average}
-            now = {"run": run, "step": step, "seconds": spent, "history": history}
+            now = {"run": run, "step": step, "seconds": spent, "history": history, "looks": looks}
             save_checkpoint(file, now | {name: part.state_dict() for name, part in states.items()})
 
     done = budget.progress(step, spent, draws.steps_per_epoch)
@@ -207,7 +212,7 @@ def fit_segmentor(
         spent += time.perf_counter() - started
         done = budget.progress(step, spent, draws.steps_per_epoch)
         row = {"step": step, "seconds": spent, "learning_rate": rate} | {
-            k: float(v) for k, v in terms.items()
+            k: float(v.detach()) for k, v in terms.items()
         }
         if not math.isfinite(row["total"]):
             raise FloatingPointError(
@@ -215,7 +220,7 @@ def fit_segmentor(
             )
         history.append(row)
         if on_log and log_every and (step % log_every == 0 or done >= 1):
-            row |= on_log(step, average.module.eval())
+            looks.append({"step": step, "seconds": spent} | on_log(step, average.module.eval()))
         bar.set_postfix_str(f"step {step}, loss {row['total']:.3f}", refresh=False)
         bar.update(round(100 * min(done, 1)) - bar.n)
         if done < 1 and spent - saved > checkpoint_seconds:
@@ -224,7 +229,7 @@ def fit_segmentor(
     bar.close()
     save()
     model.load_state_dict(average.module.state_dict())
-    return Fit(model.cpu().eval(), history)
+    return Fit(model.cpu().eval(), history, looks)
 
 
 def _schedule(done: float, warmup: float) -> float:

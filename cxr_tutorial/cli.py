@@ -1,0 +1,240 @@
+"""The command `cxr-tutorial` (floor 4)."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import cxr_tutorial
+from cxr_tutorial.errors import InputError
+
+app = typer.Typer(
+    help="Semi-supervised multi-task learning with chest X-rays: data, training, evaluation, results.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Look at data sets, or download them.", no_args_is_help=True)
+results_app = typer.Typer(help="Read the records of runs.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(results_app, name="results")
+
+
+class SplitName(StrEnum):
+    public = "public"
+    patient = "patient"
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if show:
+        typer.echo(cxr_tutorial.__version__)
+        raise typer.Exit
+
+
+@data_app.command("show")
+def data_show(
+    name: Annotated[
+        str, typer.Argument(help="montgomery, shenzhen, jsrt, synthetic, or a folder of pictures.")
+    ],
+    root: Annotated[str | None, typer.Option(help="Where it lies; default $CXR_DATA/NAME.")] = None,
+) -> None:
+    """Say what a data set holds: which release, how many pictures, masks, classes and patients."""
+    from cxr_tutorial.experiment import load
+
+    examples = load(name, root)
+    labels = examples.labels
+    typer.echo(f"{examples.name}: {examples.release}")
+    typer.echo(f"pictures  {len(examples)}")
+    typer.echo(f"masks     {sum(examples.has_mask)}")
+    typer.echo(f"patients  {len(set(examples.patients))}")
+    typer.echo(f"labels    0: {labels.count(0)}, 1: {labels.count(1)}, unknown: {labels.count(None)}")
+
+
+@data_app.command("download")
+def data_download(
+    name: Annotated[str, typer.Argument(help="montgomery, shenzhen, shenzhen-masks or jsrt.")],
+    folder: Annotated[Path, typer.Option("--to", help="The folder that CXR_DATA points to.")] = Path(
+        "cxr_data"
+    ),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Fetch a data set from its official address; size, terms and checksum are shown first."""
+    from cxr_tutorial.data.download import download
+
+    typer.echo(download(name, folder, yes=yes))
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="The folder of the record; must not exist yet.")],
+    data: Annotated[
+        str, typer.Option(help="synthetic, montgomery, shenzhen, jsrt, or a folder.")
+    ] = "synthetic",
+    root: Annotated[str | None, typer.Option(help="Where the data lies; default $CXR_DATA/DATA.")] = None,
+    split: Annotated[
+        SplitName, typer.Option(help="Published lists, or ours by patient.")
+    ] = SplitName.patient,
+    size: Annotated[int, typer.Option(help="Pixels per side.")] = 128,
+    method: Annotated[str, typer.Option(help="How to train.")] = "supervised",
+    net: Annotated[
+        str, typer.Option(help="unet with the initials of pyramid, progressive, attention before it.")
+    ] = "ppaunet",
+    widths: Annotated[str, typer.Option(help="tiny, small, base, or numbers such as 8,16,32.")] = "small",
+    loss: Annotated[str, typer.Option(help="xe, dice, tversky, kltv or xe-tversky.")] = "xe-tversky",
+    fp_weight: Annotated[float | None, typer.Option(help="Tversky's weight of false positives.")] = None,
+    fn_weight: Annotated[float | None, typer.Option(help="Tversky's weight of false negatives.")] = None,
+    kl_mode: Annotated[str | None, typer.Option(help="Reading of the KL term in kltv.")] = None,
+    masks: Annotated[int | None, typer.Option(help="How many masks the training sees; default all.")] = None,
+    labels: Annotated[int | None, typer.Option(help="How many class labels it sees; default all.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Budget in steps.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Budget in epochs.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Budget in seconds of training.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Pictures per step.")] = 8,
+    learning_rate: Annotated[float, typer.Option(help="AdamW's, at its top.")] = 4e-3,
+    seed: Annotated[int, typer.Option(help="Of weights, draws, budget and patient split.")] = 0,
+    test_data: Annotated[
+        list[str] | None, typer.Option(help="One more set to test on; may be repeated.")
+    ] = None,
+    validate_every: Annotated[int, typer.Option(help="Steps between looks at the validation part.")] = 0,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    devices: Annotated[int, typer.Option(help="How many of them.")] = 1,
+    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
+) -> None:
+    """Train a network and write the record of the run; an interrupted run goes on if called again.
+
+    Without --steps, --epochs or --seconds it trains for 60 seconds.
+    """
+    from cxr_tutorial.experiment import Config, run
+    from cxr_tutorial.train import Recipe
+
+    options = {"fp_weight": fp_weight, "fn_weight": fn_weight, "mode": kl_mode}
+    recipe = Recipe(
+        loss=loss,
+        loss_options={name: value for name, value in options.items() if value is not None},
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        accelerator=accelerator,
+        devices=devices,
+        precision=precision,
+    )
+    if steps is None and epochs is None and seconds is None:
+        seconds = 60.0
+    config = Config(
+        data=data,
+        root=root,
+        split=split.value,
+        size=size,
+        method=method,
+        net=net,
+        widths=_widths(widths),
+        recipe=recipe,
+        masks=masks,
+        labels=labels,
+        steps=steps,
+        epochs=epochs,
+        seconds=seconds,
+        seed=seed,
+        test_data=tuple(test_data or ()),
+        validate_every=validate_every,
+    )
+    record = run(config, out)
+    for part, summary in record.metrics.items():
+        typer.echo(f"{part:12} {_line(summary)}")
+    typer.echo(f"record in {out}")
+
+
+@app.command("evaluate")
+def evaluate_command(
+    weights: Annotated[
+        Path, typer.Argument(help="A .safetensors file of `train`, or the folder of its record.")
+    ],
+    data: Annotated[
+        str, typer.Option(help="synthetic, montgomery, shenzhen, jsrt, or a folder.")
+    ] = "synthetic",
+    root: Annotated[str | None, typer.Option(help="Where the data lies; default $CXR_DATA/DATA.")] = None,
+    size: Annotated[int, typer.Option(help="Pixels per side the weights were trained at.")] = 128,
+    table: Annotated[
+        Path | None, typer.Option(help="Also write one row per picture to this CSV file.")
+    ] = None,
+) -> None:
+    """Compare a trained segmentor's masks with the true ones, on every picture that has a mask."""
+    from cxr_tutorial.evaluate import evaluate, summarize
+    from cxr_tutorial.experiment import load
+    from cxr_tutorial.results import write_table
+    from cxr_tutorial.train import load_weights
+
+    model = load_weights(weights / "weights.safetensors" if weights.is_dir() else weights)
+    rows = evaluate(model, load(data, root), size=size)
+    typer.echo(f"{data:12} {_line(summarize(rows))}")
+    if table:
+        write_table(table, rows)
+
+
+@results_app.command("list")
+def results_list(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Default: the records that ship with the package.")
+    ] = None,
+) -> None:
+    """One line per record: what was run and the Dice of each part."""
+    from cxr_tutorial.results import load_records
+
+    records = load_records(folder)
+    for record in records:
+        about = record.config
+        dice = ", ".join(
+            f"{part} {m['dice']['mean']:.4f}" for part, m in record.metrics.items() if "dice" in m
+        )
+        typer.echo(f"{record.id:24} {about['data']:10} {about['net']:8} {about['recipe']['loss']:10} {dice}")
+    typer.echo(f"{len(records)} records")
+
+
+@results_app.command("show")
+def results_show(folder: Annotated[Path, typer.Argument(help="The folder of one record.")]) -> None:
+    """Everything about one record: configuration, provenance and figures with their intervals."""
+    import json
+    from dataclasses import asdict
+
+    from cxr_tutorial.results import read_record
+
+    record = read_record(folder)
+    typer.echo(json.dumps({"config": record.config, "provenance": asdict(record.provenance)}, indent=1))
+    for part, summary in record.metrics.items():
+        for name, value in summary.items():
+            low, high = value["ci95"]
+            unit = value.get("unit", "")
+            typer.echo(
+                f"{part:12} {name:12} {value['mean']:.4f} [{low:.4f}, {high:.4f}] {unit} (n = {value['n']})"
+            )
+
+
+def _widths(text: str) -> str | tuple[int, ...]:
+    parts = text.split(",")
+    return tuple(int(part) for part in parts) if all(part.strip().isdigit() for part in parts) else text
+
+
+def _line(summary: dict[str, Any]) -> str:
+    dice, hd95 = summary["dice"], summary["hd95"]
+    low, high = dice["ci95"]
+    return (
+        f"Dice {dice['mean']:.4f} [{low:.4f}, {high:.4f}], "
+        f"HD95 {hd95['mean']:.2f} {hd95['unit']}, n = {dice['n']}"
+    )
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one line on standard error and exit status 2."""
+    try:
+        app()
+    except (InputError, OSError) as error:
+        typer.echo(f"cxr-tutorial: {error}", err=True)
+        sys.exit(2)

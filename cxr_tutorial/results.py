@@ -1,0 +1,192 @@
+"""Records of runs: what was run, where, on which data, and what came out (floor 1).
+
+A record is a folder with `run.json` (the configuration and its provenance), `metrics.json` (the figures) and
+`per_image.csv`. The records of the book's own runs ship with the package under `results/`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cxr_tutorial.errors import InputError
+from cxr_tutorial.shipped import shipped
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a run's figures come from.
+
+    Attributes
+    ----------
+    commit : of the code, with `-dirty` behind it if files were changed; None outside a checkout.
+    device : in words, with the number of threads on a CPU.
+    versions : of Python and the packages that matter for figures.
+    data : fingerprint of everything that the training could see.
+    date : of the start, UTC.
+    wall_seconds : of the whole run, reading and evaluation included.
+    """
+
+    commit: str | None
+    device: str
+    versions: dict[str, str]
+    data: str
+    date: str
+    wall_seconds: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run: its configuration, provenance and figures by part (`"test"`, `"validation"`, a set)."""
+
+    id: str
+    config: dict[str, Any]
+    provenance: Provenance
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    schema: int = SCHEMA
+    folder: Path | None = field(default=None, compare=False)
+
+
+def provenance(data: str, started: datetime, device: str) -> Provenance:
+    """What can be said about this machine and this code, now."""
+    packages = ("torch", "numpy", "scipy", "monai", "lightning-fabric", "cxr-tutorial")
+    return Provenance(
+        commit=_commit(),
+        device=device,
+        versions={"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
+        data=data,
+        date=started.isoformat(timespec="seconds"),
+        wall_seconds=round((datetime.now(UTC) - started).total_seconds(), 1),
+    )
+
+
+def describe_device(kind: str) -> str:
+    """`"cuda"` or `"cpu"` in words, such as `"CPU, 2 threads, x86_64"`."""
+    import torch
+
+    if kind == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{kind.upper()}, {torch.get_num_threads()} threads, {platform.machine()}"
+
+
+@contextmanager
+def whole_folder(target: str | Path) -> Iterator[Path]:
+    """A folder that gets its name only when it is whole.
+
+    What is written goes to `.NAME.unfinished` beside `target`. If the block is left early, by an error or
+    a kill, nothing stands under `target`, and the next call finds the unfinished folder as it was left.
+
+    >>> import tempfile
+    >>> place = Path(tempfile.mkdtemp()) / "run"
+    >>> with whole_folder(place) as folder:
+    ...     _ = (folder / "run.json").write_text("{}")
+    >>> (place / "run.json").exists()
+    True
+    """
+    target = Path(target)
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise InputError(f"{target} is there already: choose another folder, or remove it first")
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    yield unfinished
+    os.replace(unfinished, target)
+
+
+def write_record(folder: Path, record: Record, rows: dict[str, Sequence[dict[str, Any]]]) -> None:
+    """Write `run.json`, `metrics.json` and `per_image.csv` (one row per part and image) into `folder`."""
+    content = asdict(record)
+    metrics = content.pop("metrics")
+    del content["folder"]
+    (folder / "run.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+    write_table(
+        folder / "per_image.csv", [{"part": part} | row for part, some in rows.items() for row in some]
+    )
+
+
+def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows as CSV, figures with five significant digits."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def read_record(folder: str | Path) -> Record:
+    """Read a record that `write_record` wrote.
+
+    Raises
+    ------
+    InputError : the folder holds no record, a broken one, or one of a newer schema.
+    """
+    folder = Path(folder)
+    try:
+        content = json.loads((folder / "run.json").read_text())
+        metrics = json.loads((folder / "metrics.json").read_text())
+        if content["schema"] > SCHEMA:
+            raise InputError(f"{folder} has schema {content['schema']}: update cxr-tutorial to read it")
+        content["provenance"] = Provenance(**content["provenance"])
+        return Record(**content, metrics=metrics, folder=folder)
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{folder} holds no readable record ({error!r}): expected run.json and metrics.json "
+            "as `cxr-tutorial train` writes them"
+        ) from error
+
+
+def read_per_image(folder: str | Path) -> list[dict[str, Any]]:
+    """The rows of `per_image.csv`, figures as floats."""
+    return _read_table(Path(folder) / "per_image.csv")
+
+
+def read_curve(folder: str | Path) -> list[dict[str, Any]]:
+    """The rows of `curve.csv` (step, seconds, validation figures); empty if the run logged none."""
+    path = Path(folder) / "curve.csv"
+    return _read_table(path) if path.exists() else []
+
+
+def _read_table(path: Path) -> list[dict[str, Any]]:
+    text = {"part", "id", "patient", "source", "unit"}
+    with path.open(newline="") as file:
+        return [{k: v if k in text else float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def load_records(folder: str | Path | None = None) -> list[Record]:
+    """All records below `folder` (default: those that ship with the package), sorted by id.
+
+    >>> all(record.provenance.data for record in load_records())
+    True
+    """
+    root = Path(folder) if folder else shipped("results")
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder: expected one that holds runs of `cxr-tutorial train`")
+    folders = [file.parent for file in root.rglob("run.json") if ".unfinished" not in file.parent.name]
+    return sorted((read_record(folder) for folder in folders), key=lambda record: record.id)
+
+
+def _commit() -> str | None:
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here)]
+    try:
+        inside = subprocess.run([*git, "ls-files", __file__], capture_output=True, text=True, check=True)
+        if not inside.stdout:
+            return None  # installed inside somebody else's checkout
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        status = [*git, "status", "--porcelain", "--", str(here)]
+        changed = subprocess.run(status, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
