@@ -41,9 +41,7 @@ def version(
 
 @data_app.command("show")
 def data_show(
-    name: Annotated[
-        str, typer.Argument(help="montgomery, shenzhen, jsrt, synthetic, or a folder of pictures.")
-    ],
+    name: Annotated[str, typer.Argument(help="montgomery, shenzhen, jsrt, synthetic, or a folder of pictures.")],
     root: Annotated[str | None, typer.Option(help="Where it lies; default $CXR_DATA/NAME.")] = None,
 ) -> None:
     """Say what a data set holds: which release, how many pictures, masks, classes and patients."""
@@ -61,9 +59,7 @@ def data_show(
 @data_app.command("download")
 def data_download(
     name: Annotated[str, typer.Argument(help="montgomery, shenzhen, shenzhen-masks or jsrt.")],
-    folder: Annotated[Path, typer.Option("--to", help="The folder that CXR_DATA points to.")] = Path(
-        "cxr_data"
-    ),
+    folder: Annotated[Path, typer.Option("--to", help="The folder that CXR_DATA points to.")] = Path("cxr_data"),
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Fetch a data set from its official address; size, terms and checksum are shown first."""
@@ -75,13 +71,9 @@ def data_download(
 @app.command()
 def train(
     out: Annotated[Path, typer.Option(help="The folder of the record; must not exist yet.")],
-    data: Annotated[
-        str, typer.Option(help="synthetic, montgomery, shenzhen, jsrt, or a folder.")
-    ] = "synthetic",
+    data: Annotated[str, typer.Option(help="synthetic, montgomery, shenzhen, jsrt, or a folder.")] = "synthetic",
     root: Annotated[str | None, typer.Option(help="Where the data lies; default $CXR_DATA/DATA.")] = None,
-    split: Annotated[
-        SplitName, typer.Option(help="Published lists, or ours by patient.")
-    ] = SplitName.patient,
+    split: Annotated[SplitName, typer.Option(help="Published lists, or ours by patient.")] = SplitName.patient,
     size: Annotated[int, typer.Option(help="Pixels per side.")] = 128,
     method: Annotated[str, typer.Option(help="How to train.")] = "supervised",
     net: Annotated[
@@ -100,9 +92,7 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Pictures per step.")] = 8,
     learning_rate: Annotated[float, typer.Option(help="AdamW's, at its top.")] = 4e-3,
     seed: Annotated[int, typer.Option(help="Of weights, draws, budget and patient split.")] = 0,
-    test_data: Annotated[
-        list[str] | None, typer.Option(help="One more set to test on; may be repeated.")
-    ] = None,
+    test_data: Annotated[list[str] | None, typer.Option(help="One more set to test on; may be repeated.")] = None,
     validate_every: Annotated[int, typer.Option(help="Steps between looks at the validation part.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     devices: Annotated[int, typer.Option(help="How many of them.")] = 1,
@@ -154,17 +144,11 @@ def train(
 
 @app.command("evaluate")
 def evaluate_command(
-    weights: Annotated[
-        Path, typer.Argument(help="A .safetensors file of `train`, or the folder of its record.")
-    ],
-    data: Annotated[
-        str, typer.Option(help="synthetic, montgomery, shenzhen, jsrt, or a folder.")
-    ] = "synthetic",
+    weights: Annotated[Path, typer.Argument(help="A .safetensors file of `train`, or the folder of its record.")],
+    data: Annotated[str, typer.Option(help="synthetic, montgomery, shenzhen, jsrt, or a folder.")] = "synthetic",
     root: Annotated[str | None, typer.Option(help="Where the data lies; default $CXR_DATA/DATA.")] = None,
     size: Annotated[int, typer.Option(help="Pixels per side the weights were trained at.")] = 128,
-    table: Annotated[
-        Path | None, typer.Option(help="Also write one row per picture to this CSV file.")
-    ] = None,
+    table: Annotated[Path | None, typer.Option(help="Also write one row per picture to this CSV file.")] = None,
 ) -> None:
     """Compare a trained segmentor's masks with the true ones, on every picture that has a mask."""
     from cxr_tutorial.evaluate import evaluate, summarize
@@ -181,9 +165,7 @@ def evaluate_command(
 
 @results_app.command("list")
 def results_list(
-    folder: Annotated[
-        Path | None, typer.Argument(help="Default: the records that ship with the package.")
-    ] = None,
+    folder: Annotated[Path | None, typer.Argument(help="Default: the records that ship with the package.")] = None,
 ) -> None:
     """One line per record: what was run and the Dice of each part."""
     from cxr_tutorial.results import load_records
@@ -191,9 +173,7 @@ def results_list(
     records = load_records(folder)
     for record in records:
         about = record.config
-        dice = ", ".join(
-            f"{part} {m['dice']['mean']:.4f}" for part, m in record.metrics.items() if "dice" in m
-        )
+        dice = ", ".join(f"{part} {m['dice']['mean']:.4f}" for part, m in record.metrics.items() if "dice" in m)
         typer.echo(f"{record.id:24} {about['data']:10} {about['net']:8} {about['recipe']['loss']:10} {dice}")
     typer.echo(f"{len(records)} records")
 
@@ -212,9 +192,7 @@ def results_show(folder: Annotated[Path, typer.Argument(help="The folder of one 
         for name, value in summary.items():
             low, high = value["ci95"]
             unit = value.get("unit", "")
-            typer.echo(
-                f"{part:12} {name:12} {value['mean']:.4f} [{low:.4f}, {high:.4f}] {unit} (n = {value['n']})"
-            )
+            typer.echo(f"{part:12} {name:12} {value['mean']:.4f} [{low:.4f}, {high:.4f}] {unit} (n = {value['n']})")
 
 
 def _widths(text: str) -> str | tuple[int, ...]:
@@ -225,10 +203,7 @@ def _widths(text: str) -> str | tuple[int, ...]:
 def _line(summary: dict[str, Any]) -> str:
     dice, hd95 = summary["dice"], summary["hd95"]
     low, high = dice["ci95"]
-    return (
-        f"Dice {dice['mean']:.4f} [{low:.4f}, {high:.4f}], "
-        f"HD95 {hd95['mean']:.2f} {hd95['unit']}, n = {dice['n']}"
-    )
+    return f"Dice {dice['mean']:.4f} [{low:.4f}, {high:.4f}], HD95 {hd95['mean']:.2f} {hd95['unit']}, n = {dice['n']}"
 
 
 def main() -> None:

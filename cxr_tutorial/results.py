@@ -111,9 +111,7 @@ def write_record(folder: Path, record: Record, rows: dict[str, Sequence[dict[str
     del content["folder"]
     (folder / "run.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    write_table(
-        folder / "per_image.csv", [{"part": part} | row for part, some in rows.items() for row in some]
-    )
+    write_table(folder / "per_image.csv", [{"part": part} | row for part, some in rows.items() for row in some])
 
 
 def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -94,9 +94,7 @@ class Segmentor(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose2d(w[k + 1], w[k], 2, stride=2) for k in finer)
         self.gates = nn.ModuleList(AttentionGate(w[k], w[k + 1], norm=norm) for k in finer[1:] if attention)
         self.decoder = nn.ModuleList(ConvBlock(2 * w[k], w[k], norm) for k in finer)
-        self.heads = nn.ModuleList(
-            nn.Conv2d(w[k], out_channels, 1) for k in (finer if progressive else finer[:1])
-        )
+        self.heads = nn.ModuleList(nn.Conv2d(w[k], out_channels, 1) for k in (finer if progressive else finer[:1]))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -106,9 +104,7 @@ class Segmentor(nn.Module):
 
     def forward(self, image: Tensor, return_attention: bool = False) -> SegmentorOutput:
         if image.dim() != 4 or image.shape[1] != self.in_channels or min(image.shape[-2:]) < 16:
-            raise InputError(
-                f"expected images (N, {self.in_channels}, H, W) with H, W >= 16, got {tuple(image.shape)}"
-            )
+            raise InputError(f"expected images (N, {self.in_channels}, H, W) with H, W >= 16, got {tuple(image.shape)}")
         height, width = image.shape[-2:]
         features = self._encode(_padded(image, 2 ** (len(self.widths) - 1)))
         x = features[-1]

@@ -29,9 +29,7 @@ def load_checkpoint(path: Path, run: dict[str, Any]) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(
-            f"{path} cannot be read as a checkpoint ({error}): remove it to start afresh"
-        ) from error
+        raise InputError(f"{path} cannot be read as a checkpoint ({error}): remove it to start afresh") from error
     differing = [key for key in run if state["run"].get(key) != run[key]]
     if differing:
         raise InputError(
@@ -71,9 +69,7 @@ def load_weights(path: str | Path) -> Segmentor:
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is not a readable safetensors file ({error})") from error
     if options is None:
-        raise InputError(
-            f"{path} was not written by save_weights: it does not say which segmentor it belongs to"
-        )
+        raise InputError(f"{path} was not written by save_weights: it does not say which segmentor it belongs to")
     model = Segmentor(**json.loads(options))
     model.load_state_dict(tensors)
     return model.eval()

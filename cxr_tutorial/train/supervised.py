@@ -72,9 +72,7 @@ class Budget:
     def __post_init__(self) -> None:
         given = {name: value for name, value in asdict(self).items() if value is not None}
         if len(given) != 1 or not all(value > 0 and math.isfinite(value) for value in given.values()):
-            raise InputError(
-                f"give exactly one of steps, epochs, seconds, and more than 0; got {given or 'none'}"
-            )
+            raise InputError(f"give exactly one of steps, epochs, seconds, and more than 0; got {given or 'none'}")
 
     def progress(self, step: int, seconds: float, steps_per_epoch: int) -> float:
         """The part of the budget that is spent; 1 or more: all of it."""
@@ -211,13 +209,9 @@ def fit_segmentor(
         step += 1
         spent += time.perf_counter() - started
         done = budget.progress(step, spent, draws.steps_per_epoch)
-        row = {"step": step, "seconds": spent, "learning_rate": rate} | {
-            k: float(v.detach()) for k, v in terms.items()
-        }
+        row = {"step": step, "seconds": spent, "learning_rate": rate} | {k: float(v.detach()) for k, v in terms.items()}
         if not math.isfinite(row["total"]):
-            raise FloatingPointError(
-                f"the objective is {row['total']} at step {step}: lower the learning rate"
-            )
+            raise FloatingPointError(f"the objective is {row['total']} at step {step}: lower the learning rate")
         history.append(row)
         if on_log and log_every and (step % log_every == 0 or done >= 1):
             looks.append({"step": step, "seconds": spent} | on_log(step, average.module.eval()))

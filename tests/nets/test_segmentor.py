@@ -39,7 +39,7 @@ def test_any_size_comes_back_as_it_went_in(net, size):
     assert bool(output.attention) == NETS[net]["attention"]
     for m, side in enumerate(output.side_logits, start=1):
         assert side.shape[-2:] == tuple(-(-length // 2**m) for length in size)
-    assert all(0 <= a.min() and a.max() <= 1 for a in output.attention)
+    assert all(a.min() >= 0 and a.max() <= 1 for a in output.attention)
 
 
 @pytest.mark.parametrize("net", SEVERAL)
@@ -50,9 +50,7 @@ def test_gradients_reach_every_parameter(net, norm):
     assert output.logits.shape == (2, 2, 32, 32)
     output.logits.square().mean().backward()
     without = [
-        name
-        for name, p in model.named_parameters()
-        if p.grad is None or (p.grad == 0).all() and "bias" not in name
+        name for name, p in model.named_parameters() if p.grad is None or ((p.grad == 0).all() and "bias" not in name)
     ]
     assert without == []
 
@@ -80,9 +78,7 @@ def test_gate_follows_the_formula_of_oktay():
     torch.testing.assert_close(a, by_hand)
 
 
-@pytest.mark.parametrize(
-    "bad", [torch.zeros(1, 1, 15, 20), torch.zeros(1, 2, 32, 32), torch.zeros(1, 32, 32)]
-)
+@pytest.mark.parametrize("bad", [torch.zeros(1, 1, 15, 20), torch.zeros(1, 2, 32, 32), torch.zeros(1, 32, 32)])
 def test_impossible_images_are_named(bad):
     with pytest.raises(InputError, match=r"H, W >= 16, got"):
         Segmentor("tiny")(bad)

@@ -1,0 +1,135 @@
+"""The training loop: it learns, repeats, resumes and refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from cxr_tutorial.data.batches import NO_AUGMENTATION, cache
+from cxr_tutorial.data.synthetic import load_synthetic
+from cxr_tutorial.errors import InputError
+from cxr_tutorial.nets import Segmentor, build_segmentor
+from cxr_tutorial.train import Budget, Recipe, fit_segmentor, load_weights, save_weights
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return cache(load_synthetic()[:16], 32, tmp_path_factory.mktemp("cache"))
+
+
+def tiny(seed: int = 0) -> Segmentor:
+    torch.manual_seed(seed)
+    return build_segmentor("ppaunet", (4, 8, 16))
+
+
+def fit(data, **options):
+    return fit_segmentor(tiny(), data, progress=False, **options)
+
+
+def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_four_pictures_are_learnt_by_heart(tmp_path):
+    four = cache(load_synthetic()[:4], 32, tmp_path)
+    recipe = Recipe(batch_size=4, augmentation=NO_AUGMENTATION, learning_rate=1e-2, ema=0)
+    model = fit_segmentor(build_segmentor("unet", "tiny"), four, steps=150, recipe=recipe, progress=False).model
+    from cxr_tutorial.data.batches import Batches
+
+    batch = Batches(four, 4, augmentation=NO_AUGMENTATION).batch(0)
+    with torch.inference_mode():
+        predicted = model(batch.image).logits > 0
+    true = batch.mask > 0
+    assert 2 * (predicted & true).sum() / (predicted.sum() + true.sum()) > 0.99
+
+
+def test_same_seed_same_weights_and_another_seed_others(data):
+    assert same(fit(data, steps=3).model, fit(data, steps=3).model)
+    assert not same(fit(data, steps=3).model, fit(data, steps=3, recipe=Recipe(seed=1)).model)
+
+
+def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(data, tmp_path):
+    whole = fit(data, steps=6)
+
+    class Killed(Exception):
+        pass
+
+    def kill(step, model):
+        if step == 4:
+            raise Killed
+        return {"seen": step}
+
+    file = tmp_path / "checkpoint.pt"
+    options = {"steps": 6, "checkpoint": file, "checkpoint_seconds": 0, "log_every": 2}
+    with pytest.raises(Killed):
+        fit(data, on_log=kill, **options)
+    resumed = fit(data, on_log=lambda step, model: {"seen": step}, **options)
+    assert same(whole.model, resumed.model)
+    terms = ("step", "seg", "side", "total", "learning_rate")
+    assert [[row[t] for t in terms] for row in whole.history] == [[row[t] for t in terms] for row in resumed.history]
+    assert [row["seen"] for row in resumed.looks] == [2, 4, 6]
+
+
+def test_a_checkpoint_of_another_run_is_refused(data, tmp_path):
+    file = tmp_path / "checkpoint.pt"
+    fit(data, steps=1, checkpoint=file)
+    with pytest.raises(InputError, match=r"belongs to another run: budget was .*steps=1"):
+        fit(data, steps=2, checkpoint=file)
+    with pytest.raises(InputError, match="another run: data"):
+        fit(data.select(data.ids[:9]), steps=1, checkpoint=file)
+    file.write_bytes(b"half")
+    with pytest.raises(InputError, match="cannot be read as a checkpoint"):
+        fit(data, steps=1, checkpoint=file)
+
+
+def test_every_term_is_logged_and_the_rate_goes_up_and_down(data):
+    history = fit(data, steps=20, recipe=Recipe(warmup=0.2)).history
+    assert {"step", "seconds", "learning_rate", "seg", "side", "total"} == set(history[0])
+    rates = [row["learning_rate"] for row in history]
+    assert max(rates) == rates[4] == pytest.approx(4e-3)
+    assert rates[0] < rates[2] < rates[4] > rates[10] > rates[-1]
+
+
+def test_budgets_in_epochs_and_seconds(data):
+    assert fit(data, epochs=1.5).history[-1]["step"] == 3
+    assert 0.5 <= fit(data, seconds=0.5).history[-1]["seconds"] < 5
+
+
+@pytest.mark.parametrize("bad", [{}, {"steps": 1, "seconds": 1.0}, {"steps": 0}, {"seconds": float("nan")}])
+def test_a_budget_is_exactly_one_positive_number(bad):
+    with pytest.raises(InputError, match="exactly one of steps, epochs, seconds"):
+        Budget(**bad)
+
+
+def test_pictures_without_a_visible_mask_do_not_count(data):
+    few = data.reveal(masks=data.ids[:3])
+    hidden = few.masks.copy()
+    hidden[np.flatnonzero(~few.has_mask)] = 1
+    from dataclasses import replace
+
+    assert same(fit(few, steps=2).model, fit(replace(few, masks=hidden), steps=2).model)
+
+
+def test_divergence_is_said_at_once(data):
+    model = tiny()
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="objective is nan at step 1"):
+        fit_segmentor(model, data, steps=2, progress=False)
+
+
+def test_weights_come_back_with_their_segmentor(data, tmp_path):
+    model = fit(data, steps=1).model
+    save_weights(tmp_path / "w.safetensors", model)
+    again = load_weights(tmp_path / "w.safetensors")
+    assert json.dumps(again.options) == json.dumps(model.options)
+    assert same(model, again)
+
+
+def test_files_that_are_no_weights_are_named(tmp_path):
+    (tmp_path / "w.safetensors").write_text("no")
+    with pytest.raises(InputError, match=r"w\.safetensors is not a readable safetensors file"):
+        load_weights(tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match=r"none\.safetensors"):
+        load_weights(tmp_path / "none.safetensors")
