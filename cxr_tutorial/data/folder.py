@@ -55,9 +55,7 @@ def load_folder(path: str | Path) -> Examples:
         short = picture.relative_to(top)
         name = short.with_suffix("") if stems[short.with_suffix("")] == 1 else short
         files = (picture, masks[picture.stem]) if picture.stem in masks else (picture,)
-        return Entry(
-            name.as_posix(), name.as_posix(), "folder", None, len(files) > 1, files, fingerprint(files)
-        )
+        return Entry(name.as_posix(), name.as_posix(), "folder", None, len(files) > 1, files, fingerprint(files))
 
     entries = tuple(entry(picture) for picture in pictures)
     return Examples(entries, _read, "folder", f"{len(entries)} files of {top.name}")
@@ -73,9 +71,7 @@ def _pictures(folder: Path, skip: Path) -> list[Path]:
         and skip not in path.parents
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
-    pictures = [
-        path for path in files if path.suffix.lower() in SUFFIXES or (not path.suffix and is_dicom(path))
-    ]
+    pictures = [path for path in files if path.suffix.lower() in SUFFIXES or (not path.suffix and is_dicom(path))]
     if not pictures:
         raise InputError(
             f"{folder} holds no X-ray among {len(files)} files: "

@@ -91,9 +91,7 @@ def read_grey(path: str | Path) -> NDArray[np.float32]:
     else:
         grey = _read_picture(path)
     if grey.ndim != 2 or grey.size == 0:
-        raise InputError(
-            f"{path} holds an array of shape {grey.shape}: expected one picture, (height, width)"
-        )
+        raise InputError(f"{path} holds an array of shape {grey.shape}: expected one picture, (height, width)")
     if not np.isfinite(grey).all():
         bad = int(np.size(grey) - np.isfinite(grey).sum())
         raise InputError(f"{path} holds {bad} pixels that are NaN or infinite: expected finite grey values")
@@ -233,9 +231,7 @@ def _read_raw(path: Path) -> NDArray[np.float32]:
         )
     values = np.fromfile(path, dtype=">u2").reshape(RAW_SIDE, RAW_SIDE)
     if np.mean(values > RAW_TOP) > 0.5:  # the two bytes swapped: low bytes stand where the high ones belong
-        raise InputError(
-            f"{path} holds more than 12 bits: expected big-endian 16-bit values of at most {RAW_TOP}"
-        )
+        raise InputError(f"{path} holds more than 12 bits: expected big-endian 16-bit values of at most {RAW_TOP}")
     return ((RAW_TOP - np.minimum(values, RAW_TOP)) / RAW_TOP).astype(np.float32)
 
 
@@ -253,8 +249,7 @@ def _read_picture(path: Path) -> NDArray[np.float32]:
         raise
     except (*_UNREADABLE, Image.DecompressionBombError) as problem:
         raise InputError(
-            f"{path} cannot be decoded ({problem}): it is cut off, damaged or no picture; "
-            "copy or download it again"
+            f"{path} cannot be decoded ({problem}): it is cut off, damaged or no picture; copy or download it again"
         ) from problem
 
 
@@ -268,8 +263,7 @@ def _picture_to_grey(picture: Picture, path: Path) -> NDArray[np.floating]:
     low, high = values.min(), values.max()
     if low < 0 or high > top:
         raise InputError(
-            f"{path} holds values from {low:g} to {high:g}: expected 0 to {top:g}; "
-            "scale it, or save it with 16 bits"
+            f"{path} holds values from {low:g} to {high:g}: expected 0 to {top:g}; scale it, or save it with 16 bits"
         )
     grey = values / top
     white_is_zero = tags.get(262) == 0

@@ -145,9 +145,7 @@ def read_nodules(home: Path) -> dict[str, Nodule]:
 
 
 def _organ_folders(home: Path, side: str) -> list[Path]:
-    tops = [
-        top / fold for top in (home.parent / "scratch", home / "scratch", home) for fold in ("fold1", "fold2")
-    ]
+    tops = [top / fold for top in (home.parent / "scratch", home / "scratch", home) for fold in ("fold1", "fold2")]
     return [top / "masks" / organ for top in tops for organ in (f"{side}_lung", f"{side} lung")]
 
 

@@ -118,8 +118,7 @@ def check_release(
     if per_class != layout.per_class:
         whole = sum(layout.per_class)
         counts = ", ".join(
-            f"{n} of {all_} {name}"
-            for n, all_, name in zip(per_class, layout.per_class, layout.classes, strict=True)
+            f"{n} of {all_} {name}" for n, all_, name in zip(per_class, layout.per_class, layout.classes, strict=True)
         )
         lacks.insert(0, f"{pictures} of {whole} pictures ({counts})")
         release = f"partial: {pictures} of {whole}, {release}"

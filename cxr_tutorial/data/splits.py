@@ -26,9 +26,7 @@ class Split:
         everyone = [name for part in self.parts().values() for name in part]
         twice = len(everyone) - len(set(everyone))
         if twice:
-            raise InputError(
-                f"{twice} ids stand in two parts of a split or twice in one: each may stand in one"
-            )
+            raise InputError(f"{twice} ids stand in two parts of a split or twice in one: each may stand in one")
 
     def parts(self) -> dict[str, tuple[str, ...]]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -42,9 +40,7 @@ class Budget:
     labels: tuple[str, ...]
 
 
-def patient_split(
-    examples: Examples, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2), seed: int = 0
-) -> Split:
+def patient_split(examples: Examples, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2), seed: int = 0) -> Split:
     """Split at random, by patient, with the same share of every class (and of masks) in each part.
 
     Parameters
@@ -73,9 +69,7 @@ def patient_split(
     [12, 4, 4]
     """
     if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise InputError(
-            f"fractions of a split must be >= 0 and sum to 1, got {fractions}: try (0.7, 0.1, 0.2)"
-        )
+        raise InputError(f"fractions of a split must be >= 0 and sum to 1, got {fractions}: try (0.7, 0.1, 0.2)")
     pictures: dict[str, list[Entry]] = defaultdict(list)
     for entry in examples.entries:
         pictures[entry.patient].append(entry)
@@ -135,9 +129,7 @@ def kfold(examples: Examples, k: int = 5, seed: int = 0) -> tuple[Split, ...]:
     return tuple(split(fold) for fold in range(k))
 
 
-def label_budget(
-    examples: Examples, masks: int | None = None, labels: int | None = None, seed: int = 0
-) -> Budget:
+def label_budget(examples: Examples, masks: int | None = None, labels: int | None = None, seed: int = 0) -> Budget:
     """Choose whose mask and whose class label a training may see: nested, by class, by seed.
 
     Parameters
@@ -229,9 +221,7 @@ def _interleave(entries: Sequence[Entry]) -> list[str]:
 
 def _first(kind: str, wanted: int | None, ids: list[str]) -> tuple[str, ...]:
     if wanted is not None and not 0 <= wanted <= len(ids):
-        raise InputError(
-            f"a budget of {wanted} {kind} was asked for: choose from 0 to {len(ids)}, all there are"
-        )
+        raise InputError(f"a budget of {wanted} {kind} was asked for: choose from 0 to {len(ids)}, all there are")
     return tuple(ids[:wanted])
 
 

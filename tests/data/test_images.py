@@ -94,9 +94,7 @@ def test_jpeg_and_its_orientation(tmp_path):
 
 
 def test_tiff_of_16_bits_where_white_is_zero(tmp_path):
-    path = save(
-        Image.fromarray(GREY.astype(np.uint16) * 257), tmp_path / "white_is_zero.tif", tiffinfo={262: 0}
-    )
+    path = save(Image.fromarray(GREY.astype(np.uint16) * 257), tmp_path / "white_is_zero.tif", tiffinfo={262: 0})
     with Image.open(path) as written:
         assert written.tag_v2[262] == 0
     np.testing.assert_allclose(read_grey(path), 1 - GREY / 255, atol=1e-6)
@@ -338,9 +336,7 @@ def test_standardized_pictures_forget_exposure(images, gain, offset):
     z = standardize(images)
     spread = images.std(dim=(1, 2, 3), correction=0) > 1e-3
     torch.testing.assert_close(z.mean(dim=(1, 2, 3))[spread], torch.zeros(int(spread.sum())).double())
-    torch.testing.assert_close(
-        z.std(dim=(1, 2, 3), correction=0)[spread], torch.ones(int(spread.sum())).double()
-    )
+    torch.testing.assert_close(z.std(dim=(1, 2, 3), correction=0)[spread], torch.ones(int(spread.sum())).double())
     torch.testing.assert_close(standardize(images * gain + offset)[spread], z[spread], rtol=1e-6, atol=1e-8)
 
 

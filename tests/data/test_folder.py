@@ -1,0 +1,110 @@
+"""Any folder: what counts as a picture, how it is called, where its mask is."""
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+
+from cxr_tutorial.data import load_folder
+from cxr_tutorial.errors import InputError
+
+
+def write_dicom(path, pixels):
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = Dataset()
+    data.file_meta = meta
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3"
+    data.Rows, data.Columns, data.SamplesPerPixel = *pixels.shape, 1
+    data.PhotometricInterpretation, data.PixelRepresentation = "MONOCHROME1", 0
+    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 12, 11
+    data.PixelSpacing = [0.5, 0.25]
+    data.PixelData = pixels.astype(np.uint16).tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pydicom.dcmwrite(path, data, enforce_file_format=True)
+
+
+def test_all_formats_and_subfolders(tmp_path, darkroom):
+    for name in ("b.png", "a.jpg", "c.TIF", "sub/a.png"):
+        darkroom.picture(tmp_path / name)
+    write_dicom(tmp_path / "study/series/IM0001", np.array([[0, 4095]]))
+    for name in ("notes.txt", "table.csv", "IM0002", ".hidden.png", ".thumbs/x.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("no picture")
+    examples = load_folder(tmp_path)
+    assert examples.ids == ["a", "b", "c", "study/series/IM0001", "sub/a"]
+    assert examples.labels == [None] * 5
+    assert examples.has_mask == [False] * 5
+    assert [example.image.shape for example in examples] == [(24, 20)] * 3 + [(1, 2), (24, 20)]
+    scan = examples[3]
+    np.testing.assert_allclose(scan.image, [[1, 0]])
+    assert scan.spacing_mm == (0.5, 0.25)
+    assert scan.mask is None
+    assert examples[0].spacing_mm is None
+
+
+def test_one_file(tmp_path, darkroom):
+    grey = darkroom.picture(tmp_path / "me.png")
+    darkroom.picture(tmp_path / "you.png")
+    [example] = load_folder(tmp_path / "me.png")
+    assert (example.id, example.source, example.label) == ("me", "folder", None)
+    np.testing.assert_allclose(example.image, grey / 255, atol=1e-6)
+
+
+def test_names_that_would_be_alike_keep_their_ending(tmp_path, darkroom):
+    for name in ("a.png", "a.jpg", "b.png"):
+        darkroom.picture(tmp_path / name)
+    assert load_folder(tmp_path).ids == ["a.jpg", "a.png", "b"]
+
+
+@pytest.mark.parametrize("masks", ["masks", "images/masks"])
+def test_masks_next_to_or_inside_the_folder(tmp_path, darkroom, masks):
+    for name in ("a", "b", "c"):
+        darkroom.picture(tmp_path / "images" / f"{name}.png")
+    darkroom.mask(tmp_path / masks / "a.png", "both")
+    darkroom.mask(tmp_path / masks / "b_mask.gif", "left", mode="P")
+    examples = load_folder(tmp_path / "images")
+    assert examples.ids == ["a", "b", "c"]
+    assert examples.has_mask == [True, True, False]
+    assert [example.mask.any(0).sum() if example.mask is not None else None for example in examples] == [
+        12,
+        6,
+        None,
+    ]
+
+
+def test_a_folder_called_masks_is_read_as_pictures_if_it_is_the_one_asked_for(tmp_path, darkroom):
+    darkroom.mask(tmp_path / "masks" / "a.png", "both")
+    [example] = load_folder(tmp_path / "masks")
+    assert example.mask is None
+
+
+def test_a_mask_of_another_size(tmp_path, darkroom):
+    darkroom.picture(tmp_path / "a.png")
+    darkroom.mask(tmp_path / "masks" / "a.png", "both", (10, 10))
+    with pytest.raises(InputError, match=r"masks/a\.png is 10x10 but its picture .*a\.png is 20x24"):
+        load_folder(tmp_path)[0]
+
+
+def test_a_damaged_file_harms_only_itself(tmp_path, darkroom):
+    darkroom.picture(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG")
+    Image.fromarray(np.full((3, 3), np.nan, np.float32)).save(tmp_path / "nan.tif")
+    examples = load_folder(tmp_path)
+    assert examples[1].image.shape == (24, 20)
+    with pytest.raises(InputError, match=r"bad\.png cannot be decoded"):
+        examples[0]
+    with pytest.raises(InputError, match=r"nan\.tif holds 9 pixels that are NaN"):
+        examples[2]
+
+
+def test_nothing_to_read(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(InputError, match=r"holds no X-ray among 1 files: expected files ending in \.png"):
+        load_folder(tmp_path)
+    with pytest.raises(InputError, match="neither a file nor a folder"):
+        load_folder(tmp_path / "nowhere")
