@@ -39,7 +39,7 @@ class Source:
 
 
 _NLM_TERMS = (
-    "released by the U.S. National Library of Medicine for research; "
+    "given by the U.S. National Library of Medicine for research, no licence text is known; "
     "name the source and cite S. Jaeger et al., Quant. Imaging Med. Surg. 4(6):475-477, 2014"
 )
 
@@ -99,7 +99,7 @@ def describe(name: str) -> str:
     >>> print(describe("montgomery"))
     montgomery: Montgomery County: 138 X-rays with masks of both lungs
       page:     https://data.lhncbc.nlm.nih.gov/...
-      terms:    released by the U.S. National Library of Medicine for research; ...
+      terms:    given by the U.S. National Library of Medicine for research, ...
       archive:  http://openi.nlm.nih.gov/imgs/collections/NLM-MontgomeryCXRSet.zip
       size:     about 0.6 GB, twice that while it is unpacked
       SHA-256:  54601e952315d8f67383e9202a6e145997ade429f54f7e0af44b4e158714f424

@@ -257,9 +257,10 @@ def _picture_to_grey(picture: Picture, path: Path) -> NDArray[np.floating]:
     mode = picture.mode
     if not (mode == "F" or mode.startswith("I")):
         return np.asarray(picture.convert("L"), dtype=np.float32) / 255
-    tags: Any = getattr(picture, "tag_v2", {})  # TIFF: 258 is bits per sample, 262 photometric interpretation
+    tags: Any = getattr(picture, "tag_v2", {})  # TIFF: 258 bits per sample, 262 what is white, 339 sample format
     values = np.asarray(picture).astype(np.float64)
-    top = 1.0 if mode == "F" else 2.0 ** tags.get(258, (16,))[0] - 1
+    signed = tags.get(339, (1,))[0] == 2
+    top = 1.0 if mode == "F" else 2.0 ** (tags.get(258, (16,))[0] - signed) - 1
     low, high = values.min(), values.max()
     if low < 0 or high > top:
         raise InputError(

@@ -40,10 +40,10 @@ LAYOUT = Layout(
     official=lambda sizes: sizes == {(NATIVE_SIDE, NATIVE_SIDE)},
     tree="""\
 jsrt/
-    All247images/JPCLN001.IMG                  247 pictures (or images/JPCLN001.png)
+    All247images/JPCLN001.IMG                      247 pictures (or images/JPCLN001.png)
     scratch/fold1/masks/left lung/JPCLN001.gif     SCR masks, odd numbers in fold1 and
     scratch/fold2/masks/right lung/JPCLN002.gif    even ones in fold2, each lung apart
-    Clinical_Information/CLNDAT_EN.txt         where the nodules are""",
+    Clinical_Information/CLNDAT_EN.txt             where the nodules are""",
 )
 
 _ROW = re.compile(
@@ -120,7 +120,7 @@ def load_jsrt(root: str | Path | None = None) -> Examples:
 
     entries = tuple(entry(name, picture) for name, picture in pictures.items())
     unplaced = sum(entry.label == 1 and entry.id not in nodules for entry in entries)
-    remarks = {f"no place in Clinical_Information/CLNDAT_EN.txt for {unplaced} nodules": unplaced > 0}
+    remarks = {f"nodules without a place in Clinical_Information/CLNDAT_EN.txt: {unplaced}": unplaced > 0}
     release = check_release(LAYOUT, home, entries, remarks)
     return Examples(entries, partial(_read, nodules), "jsrt", release)
 

@@ -123,7 +123,7 @@ def check_release(
         lacks.insert(0, f"{pictures} of {whole} pictures ({counts})")
         release = f"partial: {pictures} of {whole}, {release}"
     if unreadable:
-        lacks.append(f"{len(unreadable)} pictures that cannot be opened, the first is {unreadable[0]}")
+        lacks.append(f"pictures unreadable: {len(unreadable)}, the first is {unreadable[0]}")
     if lacks:
         warnings.warn(
             f"{home} is not the whole {layout.name} set: found {'; '.join(lacks)}. "

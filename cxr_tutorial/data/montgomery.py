@@ -100,7 +100,7 @@ def load_montgomery(root: str | Path | None = None) -> Examples:
 
     entries = tuple(entry(name, picture) for name, picture in pictures.items())
     one_side = sum((e.id in left) != (e.id in right) for e in entries if not e.has_mask)
-    remarks = {f"{one_side} pictures with a mask of one lung only, left without": one_side > 0}
+    remarks = {f"masks of one lung only, left out: {one_side}": one_side > 0}
     release = check_release(LAYOUT, home, entries, remarks)
     return Examples(entries, _read, "montgomery", release)
 

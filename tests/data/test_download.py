@@ -83,7 +83,7 @@ def test_a_set_is_shown_fetched_unpacked_and_readable(server, capsys):
     assert files(server.home) == WHOLE
     shown = capsys.readouterr().out
     assert room.SOURCES["montgomery"].sha256 in shown
-    assert "released by the U.S. National Library of Medicine" in shown
+    assert "given by the U.S. National Library of Medicine" in shown
     with pytest.warns(UserWarning, match="1 of 138 pictures"):
         assert load_montgomery(server.home)[0].image.shape == (24, 20)
 

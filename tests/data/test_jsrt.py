@@ -66,7 +66,7 @@ def test_a_reduced_copy_scales_masks_spacing_and_nodules(tmp_path, darkroom):
         darkroom.picture(tmp_path / "images" / f"{name}.png", (256, 256))
         masks(darkroom, tmp_path / "scratch", name)
     (tmp_path / "clndat_en.TXT").write_bytes(TABLE.encode("latin-1"))
-    with pytest.warns(UserWarning, match="no place in .* for 1 nodules"):
+    with pytest.warns(UserWarning, match="nodules without a place in .*: 1"):
         examples = load_jsrt(tmp_path)
     assert examples.release == "partial: 3 of 247, reduced copy 256x256, 3 of 247 masks"
     example = examples[0]
@@ -107,7 +107,7 @@ def test_places_where_masks_are_found(tmp_path, darkroom, top):
 def test_raw_film_of_the_wrong_length(raw):
     path = raw / "All247images" / "JPCLN001.IMG"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match=r"1 pictures that cannot be opened, the first is JPCLN001\.IMG"):
+    with pytest.warns(UserWarning, match=r"pictures unreadable: 1, the first is JPCLN001\.IMG"):
         examples = load_jsrt(raw)
     with pytest.raises(InputError, match=r"JPCLN001\.IMG has 8,388,607 bytes"):
         examples[0]
