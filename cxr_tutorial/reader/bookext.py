@@ -159,7 +159,7 @@ def _rewritten(lines: list[str]) -> Iterator[str]:
         numbers.
     """
     section = underline = ""
-    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+    for line, below in zip(lines, [*lines[1:], ""], strict=False):
         if re.fullmatch("-{3,}", below) and line.strip():
             section, underline = line, below
             yield from ("", f".. rubric:: {line}", "") if line in _ENTRIES + _PROSE else (line,)

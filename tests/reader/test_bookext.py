@@ -70,3 +70,9 @@ def test_other_sections_and_code_are_left_alone():
 
 def test_displayed_equations_keep_their_indent():
     assert rewritten("Sum:\n\n  $$a\n  = b$$\n\nand $c$") == "Sum:\n\n\n  .. math:: a = b\n\n\nand :math:`c`"
+
+
+def test_a_name_without_docstring_passes():
+    lines: list[str] = []
+    bookext._house_style(None, "data", "NAME", None, None, lines)
+    assert lines == [""]
