@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -104,7 +104,7 @@ def whole_folder(target: str | Path) -> Iterator[Path]:
     os.replace(unfinished, target)
 
 
-def write_record(folder: Path, record: Record, rows: dict[str, Sequence[dict[str, Any]]]) -> None:
+def write_record(folder: Path, record: Record, rows: Mapping[str, Sequence[dict[str, Any]]]) -> None:
     """Write `run.json`, `metrics.json` and `per_image.csv` (one row per part and image) into `folder`."""
     content = asdict(record)
     metrics = content.pop("metrics")

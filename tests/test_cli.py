@@ -1,0 +1,72 @@
+"""The command as its user types it: answers on standard output, mistakes in one line with status 2."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import cxr_tutorial
+
+TINY = ["--size", "32", "--widths", "4,8,16", "--steps", "2", "--batch-size", "4"]
+
+
+@pytest.fixture
+def command(tmp_path):
+    def call(*args: str, status: int = 0, **environment: str) -> subprocess.CompletedProcess:
+        env = {k: v for k, v in os.environ.items() if k != "CXR_DATA"}
+        done = subprocess.run(
+            [sys.executable, "-m", "cxr_tutorial", *args],
+            cwd=tmp_path,
+            env=env | {"CXR_CACHE": str(tmp_path / "cache")} | environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == status, done.stderr
+        return done
+
+    return call
+
+
+def test_train_evaluate_and_show(command, tmp_path):
+    assert "test         Dice" in command("train", "--out", "run", *TINY).stdout
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
+        "history.csv", "metrics.json", "per_image.csv", "run.json", "weights.safetensors",
+    ]  # fmt: skip
+    out = command("evaluate", "run", "--size", "32", "--table", "rows.csv").stdout
+    assert out.startswith("synthetic    Dice 0.")
+    assert (tmp_path / "rows.csv").read_text().startswith("id,patient,source,unit,dice")
+    assert "1 records" in command("results", "list", ".").stdout
+    assert '"fingerprint' not in command("results", "show", "run").stderr
+    assert "test         dice" in command("results", "show", "run").stdout
+
+
+def test_data_show_counts(command):
+    out = command("data", "show", "synthetic").stdout
+    assert "pictures  64" in out
+    assert "masks     64" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["train", "--out", "run", "--loss", "hinge", *TINY], "hinge"),
+        (["train", "--out", "run", "--fp-weight", "-1", *TINY], "-1"),
+        (["train", "--out", "run", "--seconds", "1", *TINY], "exactly one of steps, epochs, seconds"),
+        (["train", "--out", "run", "--data", "jsrt", *TINY], "CXR_DATA"),
+        (["data", "show", "nowhere"], "'nowhere'"),
+        (["evaluate", "absent.safetensors"], "absent.safetensors"),
+        (["results", "show", "absent"], "absent"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(command, tmp_path, args, message):
+    done = command(*args, status=2)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_version_and_help(command):
+    assert command("--version").stdout.strip() == cxr_tutorial.__version__
+    for name in ("data", "train", "evaluate", "results"):
+        assert name in command("--help").stdout

@@ -1,0 +1,89 @@
+"""Records: whole or not at all, read back as written, and honest about where they come from."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from cxr_tutorial.errors import InputError
+from cxr_tutorial.results import (
+    Record,
+    load_records,
+    provenance,
+    read_curve,
+    read_per_image,
+    read_record,
+    whole_folder,
+    write_record,
+    write_table,
+)
+
+ROWS = [{"id": "a", "patient": "p", "source": "jsrt", "unit": "mm", "dice": 0.123456789}]
+
+
+def record(name: str = "one") -> Record:
+    return Record(
+        name, {"seed": 1}, provenance("f00d", datetime.now(UTC), "CPU"), {"test": {"dice": {"mean": 0.5, "n": 1}}}
+    )
+
+
+def write(folder, name="one"):
+    folder.mkdir(parents=True)
+    write_record(folder, record(name), {"test": ROWS})
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    write(tmp_path / "one")
+    again = read_record(tmp_path / "one")
+    assert again.metrics == {"test": {"dice": {"mean": 0.5, "n": 1}}}
+    assert again.provenance.data == "f00d"
+    assert again.folder == tmp_path / "one"
+    assert again.provenance.versions["torch"]
+    assert read_per_image(tmp_path / "one") == [{"part": "test"} | ROWS[0] | {"dice": 0.12346}]
+    assert read_curve(tmp_path / "one") == []
+
+
+def test_curves_come_back_as_numbers(tmp_path):
+    write_table(tmp_path / "curve.csv", [{"step": 1, "dice": 0.5}, {"step": 2, "dice": 0.6}])
+    assert read_curve(tmp_path) == [{"step": 1.0, "dice": 0.5}, {"step": 2.0, "dice": 0.6}]
+
+
+def test_records_are_found_in_order_and_unfinished_ones_passed_over(tmp_path):
+    for name in ("b", "a"):
+        write(tmp_path / "group" / name, name)
+    write(tmp_path / ".c.unfinished", "c")
+    assert [one.id for one in load_records(tmp_path)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("spoil", ["absent", "broken", "newer"])
+def test_what_cannot_be_read_is_named(tmp_path, spoil):
+    folder = tmp_path / "one"
+    write(folder)
+    run = folder / "run.json"
+    if spoil == "absent":
+        run.unlink()
+    elif spoil == "broken":
+        run.write_text(run.read_text()[:40])
+    else:
+        run.write_text(run.read_text().replace('"schema": 1', '"schema": 99'))
+    with pytest.raises(InputError, match=str(folder)):
+        read_record(folder)
+    with pytest.raises(InputError, match="is not a folder"):
+        load_records(tmp_path / "none")
+
+
+def test_a_folder_gets_its_name_only_when_whole(tmp_path):
+    place = tmp_path / "run"
+
+    def killed():
+        with whole_folder(place) as folder:
+            (folder / "checkpoint.pt").write_text("so far")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        killed()
+    assert not place.exists()
+    with whole_folder(place) as folder:
+        assert (folder / "checkpoint.pt").read_text() == "so far"
+    assert (place / "checkpoint.pt").exists()
+    with pytest.raises(InputError, match="is there already"), whole_folder(place):
+        pass
