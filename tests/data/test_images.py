@@ -165,15 +165,22 @@ def test_no_file(tmp_path, path):
         read_grey(tmp_path / path)
 
 
-@pytest.mark.parametrize("place", [0.3, 0.6, 0.95])
-def test_one_flipped_byte_in_a_png(tmp_path, place):
-    path = tmp_path / "damaged.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)).save(path)
-    data = bytearray(path.read_bytes())
-    data[int(place * len(data))] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(InputError, match=r"damaged\.png cannot be decoded"):
-        read_grey(path)
+def test_no_flipped_bit_in_a_png_gives_another_picture(tmp_path):
+    """Pillow alone loads some of these as other pictures, without a word."""
+    rows, cols = np.mgrid[:64, :64]
+    whole = save(Image.fromarray(((2 * rows + cols) // 2).astype(np.uint8)), tmp_path / "whole.png")
+    grey, data = read_grey(whole), whole.read_bytes()
+    path = tmp_path / "flipped.png"
+    refused = 0
+    for place in range(8 * data.index(b"IDAT"), 8 * (data.index(b"IEND") - 4), 3):
+        flipped = bytearray(data)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            np.testing.assert_array_equal(read_grey(path), grey)
+        except InputError:
+            refused += 1
+    assert refused > 100
 
 
 # DICOM
