@@ -158,17 +158,18 @@ def _rewritten(lines: list[str]) -> Iterator[str]:
         two
         numbers.
     """
-    section = underline = ""
+    section, underline, in_entry = "", None, False
     for line, below in zip(lines, [*lines[1:], ""], strict=False):
         if re.fullmatch("-{3,}", below) and line.strip():
             section, underline = line, below
             yield from ("", f".. rubric:: {line}", "") if line in _ENTRIES + _PROSE else (line,)
         elif line == underline and section in _ENTRIES + _PROSE:
-            underline = ""
-        elif section in _ENTRIES and line and not line.startswith(" "):
-            names, _, text = line.partition(" : ")
+            underline = None
+        elif section in _ENTRIES and (entry := re.fullmatch(r"([\w.*]+(?:, [\w.*]+)*) : (.+)", line)):
             role = ":exc:`.{}`" if section == "Raises" else "``{}``"
-            yield ", ".join(role.format(name) for name in names.split(", "))
-            yield f"    {text}"
+            yield ", ".join(role.format(name) for name in entry[1].split(", "))
+            yield f"    {entry[2]}"
+            in_entry = True
         else:
-            yield line
+            in_entry = in_entry and bool(line)
+            yield f"    {line}" if in_entry and not line.startswith(" ") else line

@@ -63,6 +63,10 @@ def test_errors_are_links():
     assert ":exc:`.InputError`\n    a bad name." in rewritten("Raises\n------\nInputError : a bad name.")
 
 
+def test_a_doctest_after_the_entries_is_no_entry():
+    assert rewritten("Raises\n------\nInputError : bad.\n\n>>> f(0) : 1").endswith("    bad.\n\n>>> f(0) : 1")
+
+
 def test_other_sections_and_code_are_left_alone():
     text = "One.\n\nExamples\n--------\n>>> x : int = 1\n"
     assert rewritten(text) == text.strip("\n")

@@ -26,9 +26,7 @@ def mask(*pixels):
 def tinted(ax, colour):
     """Where a layer of this colour lies on the picture."""
     layers = [image.get_array() for image in ax.images[1:]]
-    [layer] = [
-        x for x in layers if (x[..., 3] > 0).any() and np.allclose(x[x[..., 3] > 0][0, :3], to_rgb(colour))
-    ]
+    [layer] = [x for x in layers if (x[..., 3] > 0).any() and np.allclose(x[x[..., 3] > 0][0, :3], to_rgb(colour))]
     return layer[..., 3] > 0
 
 
