@@ -2,14 +2,14 @@
 
 What the masks' figures are worth when a mask is empty:
 
-=============  =============  ==============  ===========  =========  ======================
-prediction     truth          Dice, Jaccard   sensitivity  precision  distances
-=============  =============  ==============  ===========  =========  ======================
-empty          empty          1               1            1          0
-empty          not empty      0               0            0          diagonal of the image
-not empty      empty          0               0            0          diagonal of the image
-not empty      not empty      as defined      as defined   as defined as defined
-=============  =============  ==============  ===========  =========  ======================
+=============  =============  ==============  ===========  ==========  ======================
+prediction     truth          Dice, Jaccard   sensitivity  precision   distances
+=============  =============  ==============  ===========  ==========  ======================
+empty          empty          1               1            1           0
+empty          not empty      0               0            0           diagonal of the image
+not empty      empty          0               0            0           diagonal of the image
+not empty      not empty      as defined      as defined   as defined  as defined
+=============  =============  ==============  ===========  ==========  ======================
 
 So a missed lung always counts against a model, and no figure is ever left out of a mean.
 """
