@@ -1,10 +1,10 @@
 r"""The losses that compare a predicted mask with a drawn one: pure functions of logits and target (floor 1).
 
-Notation, shared by the equations, the code and the book: logits :math:`s_i`, probabilities
-:math:`p_i=\sigma(s_i)`, mask :math:`y_i\in[0,1]`, over the :math:`L` pixels of one sample and channel, and
+Notation, shared by the equations, the code and the book: logits $s_i$, probabilities
+$p_i=\sigma(s_i)$, mask $y_i\in[0,1]$, over the $L$ pixels of one sample and channel, and
 the soft counts
 
-.. math:: TP=\sum_i p_i y_i,\qquad FP=\sum_i p_i(1-y_i),\qquad FN=\sum_i(1-p_i)y_i
+$$TP=\sum_i p_i y_i,\qquad FP=\sum_i p_i(1-y_i),\qquad FN=\sum_i(1-p_i)y_i$$
 
 All losses share these parameters:
 
@@ -32,6 +32,7 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from cxr_tutorial.errors import InputError
 
@@ -42,7 +43,7 @@ KLMode = Literal["foreground_abs", "bernoulli", "spatial"]
 def cross_entropy(logits: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     r"""Binary cross-entropy (XE): how surprised the prediction is by each pixel of the mask.
 
-    .. math:: L_{XE}=-\frac1L\sum_i y_i\log p_i+(1-y_i)\log(1-p_i)=\frac1L\sum_i\mathrm{softplus}(s_i)-y_i s_i
+    $$L_{XE}=-\frac1L\sum_i y_i\log p_i+(1-y_i)\log(1-p_i)=\frac1L\sum_i\mathrm{softplus}(s_i)-y_i s_i$$
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ def tversky(
 ) -> Tensor:
     r"""Tversky loss: overlap, with a price for each false positive and another for each false negative.
 
-    .. math:: L_{TV}=1-\frac{TP+\varepsilon}{TP+w_{FP}\,FP+w_{FN}\,FN+\varepsilon}
+    $$L_{TV}=1-\frac{TP+\varepsilon}{TP+w_{FP}\,FP+w_{FN}\,FN+\varepsilon}$$
 
     Both weights 1/2 give the Dice loss, both 1 the Jaccard loss. `fp_weight` is the alpha of Salehi et al. and
     of MONAI, `fn_weight` their beta; other code swaps the two letters, hence the names.
@@ -86,7 +87,7 @@ def tversky(
     ----------
     logits, target : (N, C, H, W), see the module.
     fp_weight, fn_weight : 0 or more; what a false positive and a false negative cost.
-    smooth : :math:`\varepsilon>0`, in pixels; an empty mask predicted empty then costs 0, not 0/0. Keep it
+    smooth : $\varepsilon>0$, in pixels; an empty mask predicted empty then costs 0, not 0/0. Keep it
         small: a large one hides small structures.
     batch, reduction : see the module.
 
@@ -107,7 +108,7 @@ def tversky(
     _check_positive(smooth=smooth)
     with _full_precision(logits):
         s, y = _rows(logits, target, batch=batch)
-        return _reduce(_tversky(s.sigmoid(), y, fp_weight, fn_weight, smooth), reduction)
+        return _reduce(_overlap(s, y, fp_weight, fn_weight, smooth), reduction)
 
 
 def dice(
@@ -120,15 +121,13 @@ def dice(
 ) -> Tensor:
     r"""Dice loss: the Tversky loss with both weights 1/2.
 
-    .. math::
-
-        L_{D}=1-\frac{2\,TP+\varepsilon}{2\,TP+FP+FN+\varepsilon}
-             =1-\frac{2\sum p_iy_i+\varepsilon}{\sum p_i+\sum y_i+\varepsilon}
+    $$L_{D}=1-\frac{2\,TP+\varepsilon}{2\,TP+FP+FN+\varepsilon}
+         =1-\frac{2\sum p_iy_i+\varepsilon}{\sum p_i+\sum y_i+\varepsilon}$$
 
     Parameters
     ----------
     logits, target : (N, C, H, W), see the module.
-    smooth : :math:`\varepsilon>0`, in pixels; see `tversky`, whose :math:`\varepsilon` is half of this one.
+    smooth : $\varepsilon>0$, in pixels; see `tversky`, whose $\varepsilon$ is half of this one.
     batch, reduction : see the module.
 
     Returns
@@ -142,9 +141,7 @@ def dice(
     >>> round(dice(torch.zeros(1, 1, 2, 2), torch.tensor([[[[1, 1], [0, 0]]]])).item(), 4)
     0.5
     """
-    return tversky(
-        logits, target, fp_weight=0.5, fn_weight=0.5, smooth=smooth / 2, batch=batch, reduction=reduction
-    )
+    return tversky(logits, target, fp_weight=0.5, fn_weight=0.5, smooth=smooth / 2, batch=batch, reduction=reduction)
 
 
 def kl(
@@ -162,25 +159,25 @@ def kl(
 
     `"foreground_abs"` (R2), what `y * log(y / p)` on a one-channel mask computes, made absolute:
 
-    .. math:: \frac1L\sum_i\left|\tilde y_i\log\frac{\tilde y_i}{p_i}\right|,\qquad \tilde y=\max(y,\epsilon)
+    $$\frac1L\sum_i\left|\tilde y_i\log\frac{\tilde y_i}{p_i}\right|,\qquad \tilde y=\max(y,\epsilon)$$
 
-    A lung pixel costs :math:`-\log p_i`, a background pixel next to nothing: less than 2e-6, and that negative
+    A lung pixel costs $-\log p_i$, a background pixel next to nothing: less than 2e-6, and that negative
     without the bars. Alone it is least with every pixel called lung.
 
     `"bernoulli"` (R1) compares two coins at each pixel. On a mask of zeros and ones the entropy
-    :math:`H(y)` is 0 and this *is* the cross-entropy:
+    $H(y)$ is 0 and this *is* the cross-entropy:
 
-    .. math:: \frac1L\sum_i y_i\log\frac{y_i}{p_i}+(1-y_i)\log\frac{1-y_i}{1-p_i}=L_{XE}-\frac1L\sum_i H(y_i)
+    $$\frac1L\sum_i y_i\log\frac{y_i}{p_i}+(1-y_i)\log\frac{1-y_i}{1-p_i}=L_{XE}-\frac1L\sum_i H(y_i)$$
 
     `"spatial"` (R3) compares two distributions over the image: only shape counts, not size. 0 for an empty mask:
 
-    .. math:: \sum_i P_i\log\frac{P_i}{Q_i},\qquad P=\frac{y}{\sum_j y_j},\quad Q=\frac{p}{\sum_j p_j}
+    $$\sum_i P_i\log\frac{P_i}{Q_i},\qquad P=\frac{y}{\sum_j y_j},\quad Q=\frac{p}{\sum_j p_j}$$
 
     Parameters
     ----------
     logits, target : (N, C, H, W), see the module.
     mode : the reading.
-    eps : :math:`\epsilon` in (0, 1), the floor of the mask in `"foreground_abs"`. :math:`p` needs no floor: its
+    eps : $\epsilon$ in (0, 1), the floor of the mask in `"foreground_abs"`. $p$ needs no floor: its
         logarithm is taken from the logit.
     batch, reduction : see the module; one distribution for each sample, or for the whole batch.
 
@@ -222,7 +219,7 @@ def kl_tversky(
 ) -> Tensor:
     r"""KL-Tversky loss (KLTV), the paper's own: region overlap plus a price on each missed pixel.
 
-    .. math:: L_{KLTV}=\lambda_{TV}\,L_{TV}+\lambda_{KL}\,L_{KL}
+    $$L_{KLTV}=\lambda_{TV}\,L_{TV}+\lambda_{KL}\,L_{KL}$$
 
     With `mode="bernoulli"` and masks of zeros and ones it equals `cross_entropy_tversky`. In the default reading
     an empty mask gives almost no gradient and nothing is learnt from it. Harmless for whole lungs; for crops or
@@ -233,7 +230,7 @@ def kl_tversky(
     logits, target : (N, C, H, W), see the module.
     fp_weight, fn_weight, smooth : see `tversky`.
     mode, eps : see `kl`.
-    tversky_weight, kl_weight : 0 or more; :math:`\lambda_{TV}` and :math:`\lambda_{KL}`.
+    tversky_weight, kl_weight : 0 or more; $\lambda_{TV}$ and $\lambda_{KL}$.
     batch, reduction : see the module.
 
     Returns
@@ -249,15 +246,19 @@ def kl_tversky(
     >>> round(kl_tversky(torch.zeros(1, 1, 2, 2), y).item(), 4)  # tversky .6154 + kl .1733
     0.7887
     """
-    _check_not_negative(
-        fp_weight=fp_weight, fn_weight=fn_weight, tversky_weight=tversky_weight, kl_weight=kl_weight
-    )
+    _check_not_negative(fp_weight=fp_weight, fn_weight=fn_weight, tversky_weight=tversky_weight, kl_weight=kl_weight)
     _check_positive(smooth=smooth)
     _check_kl(mode, eps)
     with _full_precision(logits):
         s, y = _rows(logits, target, batch=batch, warn_if_empty=mode == "foreground_abs")
-        overlap = _tversky(s.sigmoid(), y, fp_weight, fn_weight, smooth)
-        return _reduce(tversky_weight * overlap + kl_weight * _kl(s, y, mode, eps), reduction)
+        if mode == "foreground_abs":
+            tp, p_sum, kl_sum = _ForegroundSums.apply(s, y, eps)
+            overlap = _tversky(tp, p_sum, y.sum(-1), fp_weight, fn_weight, smooth)
+            divergence = kl_sum / s.shape[-1]
+        else:
+            overlap = _overlap(s, y, fp_weight, fn_weight, smooth)
+            divergence = _kl(s, y, mode, eps)
+        return _reduce(tversky_weight * overlap + kl_weight * divergence, reduction)
 
 
 def cross_entropy_tversky(
@@ -274,13 +275,13 @@ def cross_entropy_tversky(
 ) -> Tensor:
     r"""XE-Tversky loss: region overlap plus cross-entropy, which also learns from empty masks.
 
-    .. math:: L_{XETV}=\lambda_{TV}\,L_{TV}+\lambda_{XE}\,L_{XE}
+    $$L_{XETV}=\lambda_{TV}\,L_{TV}+\lambda_{XE}\,L_{XE}$$
 
     Parameters
     ----------
     logits, target : (N, C, H, W), see the module.
     fp_weight, fn_weight, smooth : see `tversky`.
-    tversky_weight, xe_weight : 0 or more; :math:`\lambda_{TV}` and :math:`\lambda_{XE}`.
+    tversky_weight, xe_weight : 0 or more; $\lambda_{TV}$ and $\lambda_{XE}$.
     batch, reduction : see the module.
 
     Returns
@@ -296,13 +297,11 @@ def cross_entropy_tversky(
     >>> round(cross_entropy_tversky(torch.zeros(1, 1, 2, 2), y).item(), 4)  # tversky .6154 + xe .6931
     1.3085
     """
-    _check_not_negative(
-        fp_weight=fp_weight, fn_weight=fn_weight, tversky_weight=tversky_weight, xe_weight=xe_weight
-    )
+    _check_not_negative(fp_weight=fp_weight, fn_weight=fn_weight, tversky_weight=tversky_weight, xe_weight=xe_weight)
     _check_positive(smooth=smooth)
     with _full_precision(logits):
         s, y = _rows(logits, target, batch=batch)
-        overlap = _tversky(s.sigmoid(), y, fp_weight, fn_weight, smooth)
+        overlap = _overlap(s, y, fp_weight, fn_weight, smooth)
         return _reduce(tversky_weight * overlap + xe_weight * _cross_entropy(s, y), reduction)
 
 
@@ -343,31 +342,68 @@ def get_loss(name: str, **options: Any) -> Callable[..., Tensor]:
     return loss
 
 
-# The terms: s, p = sigmoid(s) and y are (N, C, L), the result is (N, C).
+# The terms: s and y are (N, C, L), sums and results (N, C).
 
 
 def _cross_entropy(s: Tensor, y: Tensor) -> Tensor:
     return (F.softplus(s) - y * s).mean(-1)
 
 
-def _tversky(p: Tensor, y: Tensor, fp_weight: float, fn_weight: float, smooth: float) -> Tensor:
-    tp = (p * y).sum(-1)
-    fp = p.sum(-1) - tp
-    fn = y.sum(-1) - tp
+def _overlap(s: Tensor, y: Tensor, fp_weight: float, fn_weight: float, smooth: float) -> Tensor:
+    p = s.sigmoid()
+    return _tversky((p * y).sum(-1), p.sum(-1), y.sum(-1), fp_weight, fn_weight, smooth)
+
+
+def _tversky(tp: Tensor, p_sum: Tensor, y_sum: Tensor, fp_weight: float, fn_weight: float, smooth: float) -> Tensor:
+    fp, fn = p_sum - tp, y_sum - tp
     return 1 - (tp + smooth) / (tp + fp_weight * fp + fn_weight * fn + smooth)
 
 
 def _kl(s: Tensor, y: Tensor, mode: KLMode, eps: float) -> Tensor:
     if mode == "foreground_abs":
         y = y.clamp(min=eps)
-        return (y * (y.log() + F.softplus(-s))).abs().mean(-1)  # softplus(-s) = -log p
+        return (y * (y.log() - F.logsigmoid(s))).abs().mean(-1)
     if mode == "bernoulli":
-        entropy = torch.special.entr(y) + torch.special.entr(1 - y)
-        return _cross_entropy(s, y) - entropy.mean(-1)
+        return _cross_entropy(s, y) - (_entropy(y) + _entropy(1 - y)).mean(-1)
     log_q = F.log_softmax(F.logsigmoid(s), -1)  # log(p / sum p), finite where p underflows
-    size = y.sum(-1, keepdim=True)
-    y = y / size.clamp(min=torch.finfo(y.dtype).tiny)
-    return (torch.special.xlogy(y, y) - y * log_q).sum(-1)
+    size = y.sum(-1, keepdim=True).clamp(min=torch.finfo(y.dtype).tiny)
+    return -(_entropy(y / size) + y / size * log_q).sum(-1)
+
+
+def _entropy(y: Tensor) -> Tensor:
+    return -y * y.clamp(min=torch.finfo(y.dtype).tiny).log()  # 0 log 0 = 0
+
+
+class _ForegroundSums(torch.autograd.Function):
+    r"""The sums that KLTV is made of, in as few visits to each pixel as torch allows.
+
+    They are $TP$, $\sum p_i$ and $\sum|\tilde y_i r_i|$ with $r_i=\log\tilde y_i-\log p_i$. Since
+    $d\log p/ds=1-p$ and $dp/ds=p(1-p)$, the gradient of $g_1TP+g_2\sum p_i+g_3\sum|\tilde y_i r_i|$ is
+
+    $$(1-p_i)\left[p_i(g_1y_i+g_2)-g_3q_i\right],\qquad q_i=\tilde y_i\,\mathrm{sign}\,r_i$$
+
+    `tversky` plus `kl` give the same numbers by plain autograd with more memory and time; for second
+    derivatives add these two.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, s: Tensor, y: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        log_p = F.softplus(s, beta=-1)  # log(1 + exp(-s)) / -1, the log of the sigmoid
+        q = y.clamp(min=eps)
+        r = q.log().sub_(log_p)
+        q.mul_(r.sign())
+        divergence = r.mul_(q).sum(-1)
+        p = log_p.exp_()
+        ctx.save_for_backward(p, y, q)
+        return torch.mul(p, y, out=r).sum(-1), p.sum(-1), divergence
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        p, y, q = ctx.saved_tensors
+        g1, g2, g3 = (g[..., None] for g in gradients)
+        bracket = (y * g1).add_(g2).mul_(p).addcmul_(q, g3, value=-1)
+        return bracket.addcmul_(bracket, p, value=-1), None, None
 
 
 # What is done around them.
@@ -377,9 +413,7 @@ def _full_precision(logits: Tensor) -> torch.autocast:
     return torch.autocast(logits.device.type, enabled=False)
 
 
-def _rows(
-    logits: Tensor, target: Tensor, *, batch: bool = False, warn_if_empty: bool = False
-) -> tuple[Tensor, Tensor]:
+def _rows(logits: Tensor, target: Tensor, *, batch: bool = False, warn_if_empty: bool = False) -> tuple[Tensor, Tensor]:
     """Both as (N, C, L), or (1, C, N * L) for a batch seen as one image, in float32 or float64; checked."""
     if logits.shape != target.shape or logits.ndim < 3 or 0 in logits.shape:
         raise InputError(
