@@ -34,7 +34,8 @@ class Exposure:
     photons : rays per pixel of a 128-pixel picture in open air, which sets the quantum noise.
     blur : of focal spot and detector, standard deviation in mm.
     film : steepness of the film's curve, or 0 for a digital detector with a logarithmic scale.
-    level : exposure behind the lungs in units of the film's middle; for the digital scale, the log range shown.
+    level : exposure behind the lungs in units of the film's middle; for the digital scale,
+        the grey of what is densest.
     detail, detail_radius : how much of the difference to a blurred copy is added, and its radius in mm.
     gamma, black, white : tone curve of the display.
     grain : noise of film or digitiser in grey levels of a [0, 1] picture.
@@ -67,30 +68,30 @@ def draw_exposure(rng: np.random.Generator, site: str) -> Exposure:
         bone=u(0.024, 0.038),
         scatter=u(0.04, 0.14),
         spread=u(20, 45),
-        photons=float(np.exp(u(np.log(3e4), np.log(4e5)))),
-        blur=u(0.4, 1.3),
-        film=u(1.3, 2.1),
-        level=u(1.2, 2.2),
+        photons=float(np.exp(u(np.log(1e5), np.log(3e6)))),
+        blur=u(0.3, 1.0),
+        film=u(1.7, 2.8),
+        level=u(0.95, 1.5),
         detail=u(0.0, 0.4),
         detail_radius=u(6, 25),
         gamma=u(0.8, 1.25),
         black=u(0.0, 0.04),
         white=u(0.95, 1.0),
-        grain=u(0.001, 0.008),
+        grain=u(0.0, 0.006),
     )
     if site == "b":
-        return replace(common, film=u(1.4, 2.4), level=u(1.5, 3.0), detail=u(0.0, 0.6), black=0.0)
+        return replace(common, film=u(1.7, 3.0), level=u(1.0, 1.7), detail=u(0.0, 0.6), black=0.0)
     if site == "c":
         return replace(
             common,
             film=0.0,
-            level=u(3.4, 4.8),
+            level=u(0.82, 0.97),
             scatter=u(0.02, 0.07),
             detail=u(0.3, 1.4),
             detail_radius=u(8, 40),
-            gamma=u(0.6, 0.95),
+            gamma=u(0.5, 0.8),
             black=u(0.01, 0.08),
-            white=u(0.88, 1.0),
+            white=1.0,
         )
     return common
 
@@ -121,14 +122,14 @@ def expose(
 
     .. math::
         E = e^{-(\mu_t T + \mu_b B)} + S, \qquad E \leftarrow E + \sqrt{E / N}\;\varepsilon, \qquad
-        v = \frac{1}{1 + (E / E_0)^{g}} \;\text{ (film)} \quad\text{or}\quad v = -\log(E) / r \;\text{ (digital)}
+        v = \frac{1}{1 + (E / E_0)^{g}} \;\text{ (film)} \quad\text{or}\quad v \propto -\log E \;\text{ (digital)}
 
     Scatter `S` is born in proportion to what a ray lost and spreads over centimetres; it veils the dense parts.
 
     Parameters
     ----------
     tissue, bone : (H, W), mm (see `anatomy.project`).
-    lung : (H, W) bool, where the automatic exposure measures.
+    lung : (H, W), 1 in the lungs, where the automatic exposure measures.
     pixel : mm per pixel.
     """
     size = tissue.shape[-1]
@@ -136,99 +137,120 @@ def expose(
     born = primary.sqrt() * (1 - primary)
     energy = primary + exposure.scatter * blurred(born, exposure.spread / pixel)
     energy = blurred(energy, exposure.blur / pixel)
-    noise = torch.as_tensor(rng.standard_normal((2, size, size), dtype=np.float32), device=tissue.device)
+    noise = torch.as_tensor(rng.standard_normal((size, size), dtype=np.float32), device=tissue.device)
     photons = exposure.photons * (128 / size) ** 2
-    energy = (energy + (energy / photons).sqrt() * noise[0]).clamp_min(1e-4)
-    behind_lung = energy[lung].median() if bool(lung.any()) else energy.median()
+    energy = (energy + (energy / photons).sqrt() * noise).clamp_min(1e-4)
+    behind_lung = ((energy * lung).sum() + 1e-3) / (lung.sum() + 1e-3)
     if exposure.film > 0:
         image = 1 / (1 + (energy * (exposure.level / behind_lung)) ** exposure.film)
     else:
-        image = -torch.log(energy) / exposure.level
+        image = -torch.log(energy)
+        dense = F.avg_pool2d(image[None], max(1, size // 16)).amax().clamp_min(0.1)
+        image = image * (exposure.level / dense)
     if exposure.detail > 0:
         image = image + exposure.detail * (image - blurred(image, exposure.detail_radius / pixel))
-    image = image.clamp(0, 1) ** exposure.gamma
+    image = image.clamp(1e-4, 1) ** exposure.gamma
     image = exposure.black + (exposure.white - exposure.black) * image
-    return (image + exposure.grain * noise[1]).clamp(0, 1)
+    return (image - exposure.grain * noise.flip(0)).clamp(0, 1)  # the same draw upside down: no second one needed
 
 
-def _text(
-    image: Tensor, words: str, row: float, col: float, height: float, value: float, box: float | None
-) -> None:
-    """Burn letters in, in place; sizes as shares of the picture; `box` is the grey of a plate behind them."""
+def _text(image: Tensor, words: str, row: float, col: float, height: float, ink: float, plate: float | None) -> None:
+    """Burn letters in, in place; sizes are shares of the picture, `plate` is the grey of what they stand on."""
     size = image.shape[-1]
-    cells = [
-        np.array([[int(c) for c in line] for line in _GLYPHS[letter].split()], dtype=np.float32)
-        for letter in words
-    ]
-    ink = np.concatenate([np.pad(cell, ((1, 1), (1, 0))) for cell in cells] + [np.zeros((9, 1))], axis=1)
+    cells = [np.array([list(line) for line in _GLYPHS[letter].split()], dtype=np.float32) for letter in words]
+    framed = [np.pad(cell, ((1, 1), (1, 0))) for cell in cells] + [np.zeros((9, 1), np.float32)]
+    shape = torch.as_tensor(np.concatenate(framed, axis=1), device=image.device)[None, None]
     tall = max(3, round(height * size * 9 / 7))
-    wide = max(3, round(tall * ink.shape[1] / 9))
-    shape = torch.as_tensor(ink, dtype=torch.float32, device=image.device)[None, None]
-    ink_map = F.interpolate(shape, size=(tall, wide), mode="area" if tall < 9 else "bilinear")[0, 0]
-    top, start = max(0, int(row * size)), max(0, int(col * size))
+    wide = max(3, round(tall * shape.shape[-1] / 9))
+    cover = F.interpolate(shape, size=(tall, wide), mode="area" if tall < 9 else "bilinear")[0, 0]
+    top, start = int(row * size), int(col * size)
     patch = image[top : top + tall, start : start + wide]
-    ink_map = ink_map[: patch.shape[0], : patch.shape[1]]
-    patch.copy_((patch if box is None else box) * (1 - ink_map) + value * ink_map)
+    cover = cover[: patch.shape[0], : patch.shape[1]]
+    patch.copy_((patch if plate is None else plate) * (1 - cover) + ink * cover)
 
 
-def burn_in(image: Tensor, site: str, rng: np.random.Generator) -> Tensor:
-    """Black-outs, film edges, collimation borders and markers, as each site has them; (H, W), a new tensor."""
+def burn_in(image: Tensor, lung: Tensor, site: str, rng: np.random.Generator) -> Tensor:
+    """Black-outs, borders and markers as each site has them; they may hide skin, never lung field.
+
+    Parameters
+    ----------
+    image, lung : (H, W); `lung` is True in the lung field, which the shutters leave free.
+
+    Returns
+    -------
+    Tensor
+        A new picture, (H, W).
+    """
     image = image.clone()
+    if site == "a":
+        _film(image, rng)
+    elif site == "b":
+        _plate(image, lung, rng)
+    else:
+        _detector(image, rng)
+    return image
+
+
+def _film(image: Tensor, rng: np.random.Generator) -> None:
+    """A digitised film: names blacked out, the light box shining past its edges."""
     size = image.shape[-1]
 
-    def u(low: float, high: float) -> float:
-        return float(rng.uniform(low, high))
+    def at(low: float, high: float) -> int:
+        return int(rng.uniform(low, high) * size)
 
-    def at(share: float) -> int:
-        return int(share * size)
+    for place in (at(0.02, 0.25), at(0.7, 0.9)):
+        if rng.random() < 0.6:
+            image[: at(0.02, 0.06), place : place + at(0.08, 0.2)] = 0.0
+    if rng.random() < 0.15:
+        place = at(0.25, 0.6)
+        image[at(0.9, 0.97) :, place : place + at(0.1, 0.2)] = 0.0
+    if rng.random() < 0.5:
+        image[size - max(1, at(0.0, 0.02)) :] = 1.0
+    if rng.random() < 0.25:
+        image[:, size - max(1, at(0.0, 0.02)) :] = 1.0
+    if rng.random() < 0.1:
+        image[:, : max(1, at(0.005, 0.03))] = 1.0
+    if rng.random() < 0.15:
+        _text(image, "R", rng.uniform(0.03, 0.15), rng.uniform(0.02, 0.08), rng.uniform(0.03, 0.05), 0.9, None)
 
-    if site == "a":
-        for place in (u(0.02, 0.25), u(0.7, 0.9)):  # names are blacked out
-            if rng.random() < 0.6:
-                image[: at(u(0.03, 0.08)), at(place) : at(place + u(0.08, 0.2))] = 0.0
-        if rng.random() < 0.07:
-            top, start = u(0.88, 0.95), u(0.25, 0.6)
-            image[at(top) :, at(start) : at(start + u(0.1, 0.2))] = 0.0
-        if rng.random() < 0.5:  # the light box shows beside the film
-            image[size - max(1, at(u(0.0, 0.02))) :] = 1.0
-        if rng.random() < 0.25:
-            image[:, size - max(1, at(u(0.0, 0.02))) :] = 1.0
-        if rng.random() < 0.1:
-            image[:, : max(1, at(u(0.005, 0.04)))] = 1.0
-        if rng.random() < 0.15:
-            _text(image, "R", u(0.03, 0.15), u(0.02, 0.08), u(0.03, 0.05), 0.9, None)
-    elif site == "b":
-        if rng.random() < 0.75:  # the shutter below the chest
-            across = torch.linspace(-0.5, 0.5, size, device=image.device)
-            edge = size * (u(0.72, 1.0) + u(-0.04, 0.04) * across)
-            row = torch.arange(size, device=image.device)[:, None]
-            line = (row - edge).abs() < 0.8
-            image = torch.where(row > edge, 0.0, image)
-            if rng.random() < 0.5:
-                image = torch.where(line, 0.7 * torch.ones_like(image), image)
-        if rng.random() < 0.12:  # the whole film smaller than the frame
-            side, top, low = u(0.03, 0.2), u(0.0, 0.05), u(0.7, 0.95)
-            inside = torch.zeros_like(image)
-            inside[at(top) : at(low), at(side) : at(1 - side * u(0.6, 1.2))] = 1
-            image = image * inside
-        _text(image, "R", u(0.03, 0.2), u(0.01, 0.15), u(0.035, 0.06), 0.9, None)
-        top, start = u(0.02, 0.1), u(0.74, 0.84)
-        plate = 1.0 if rng.random() < 0.8 else None
-        ink = 0.05 if plate else 0.9
-        _text(image, "PA", top, start + 0.03, 0.028, ink, plate)
-        _text(image, "ERECT", top + 0.055, start, 0.028, ink, plate)
-        for _ in range(int(rng.integers(6, 30))):  # small print, written downwards
-            r, c = at(top + 0.09 + u(-0.08, 0.2)), at(u(0.86, 0.98))
-            image[r : r + 2, c : c + 1] = 0.8
-    else:
-        letter = "R" if rng.random() < 0.5 else "L"
-        col = u(0.0, 0.3) if letter == "R" else u(0.6, 0.95)
-        _text(image, letter, u(0.01, 0.1), col, u(0.03, 0.045), 0.95, None)
-        if rng.random() < 0.5:
-            _text(image, "1", u(0.05, 0.12), col + 0.01, 0.02, 0.9, None)
-        if rng.random() < 0.35:
-            image[size - max(1, at(u(0.0, 0.02))) :] = u(0.0, 1.0)
-        if rng.random() < 0.2:
-            edge = max(1, at(u(0.0, 0.03)))
-            image[:, :edge] = image[:, size - edge :] = u(0.0, 0.1)
-    return image
+
+def _plate(image: Tensor, lung: Tensor, rng: np.random.Generator) -> None:
+    """An imaging plate: shutters that leave black borders, plates of lead letters, small print."""
+    size = image.shape[-1]
+    rows, cols = torch.nonzero(lung.any(1)), torch.nonzero(lung.any(0))
+    top, bottom = (int(rows[0]), int(rows[-1])) if len(rows) else (0, size - 1)
+    first, last = (int(cols[0]), int(cols[-1])) if len(cols) else (0, size - 1)
+    lean = float(rng.uniform(-0.03, 0.03)) * torch.linspace(-1, 1, size, device=image.device)
+    edge = size * (float(rng.uniform(0.68, 1.0)) + lean)
+    edge = edge.clamp_min(bottom + 2.0) if rng.random() < 0.75 else edge + size
+    row = torch.arange(size, device=image.device)[:, None]
+    glare = float(rng.uniform(0.4, 0.9)) * (rng.random() < 0.5)
+    image.mul_(row <= edge).masked_fill_((row - edge).abs() < 0.8, glare)
+    if rng.random() < 0.12:  # shutters on all sides
+        side = int(rng.uniform(0.03, 0.2) * size)
+        image[: min(top, int(rng.uniform(0, 0.05) * size))] = 0.0
+        image[:, : min(first, side)] = 0.0
+        image[:, max(last + 1, size - side) :] = 0.0
+    _text(image, "R", rng.uniform(0.03, 0.2), rng.uniform(0.01, 0.12), rng.uniform(0.03, 0.05), 0.9, None)
+    place, start = float(rng.uniform(0.02, 0.08)), float(rng.uniform(0.74, 0.84))
+    plate, ink = (1.0, 0.05) if rng.random() < 0.8 else (None, 0.9)
+    _text(image, "PA", place, start + 0.03, 0.028, ink, plate)
+    _text(image, "ERECT", place + 0.055, start, 0.028, ink, plate)
+    for _ in range(int(rng.integers(6, 30))):
+        r, c = int((place + rng.uniform(0.01, 0.29)) * size), int(rng.uniform(0.86, 0.98) * size)
+        image[r : r + 2, c : c + 1] = 0.8
+
+
+def _detector(image: Tensor, rng: np.random.Generator) -> None:
+    """A digital detector: one small letter, narrow edges."""
+    size = image.shape[-1]
+    letter, low, high = ("R", 0.0, 0.3) if rng.random() < 0.5 else ("L", 0.6, 0.95)
+    start = float(rng.uniform(low, high))
+    _text(image, letter, rng.uniform(0.01, 0.1), start, rng.uniform(0.03, 0.045), 0.95, None)
+    if rng.random() < 0.5:
+        _text(image, "1", rng.uniform(0.05, 0.12), start + 0.01, 0.02, 0.9, None)
+    if rng.random() < 0.35:
+        image[size - max(1, int(rng.uniform(0, 0.02) * size)) :] = float(rng.uniform(0, 1))
+    if rng.random() < 0.2:
+        edge = max(1, int(rng.uniform(0, 0.025) * size))
+        image[:, :edge] = image[:, size - edge :] = float(rng.uniform(0, 0.1))

@@ -10,30 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cxr_tutorial.data.anatomy import (
-    Chest,
-    Projection,
-    View,
-    ball,
-    draw_chest,
-    lungs,
-    project,
-    rounded,
-    splat,
-)
+from cxr_tutorial.data.anatomy import View, draw_chest
 from cxr_tutorial.data.example import Entry, Example, Examples, Finding
 from cxr_tutorial.data.exposure import SITES, burn_in, draw_exposure, expose
+from cxr_tutorial.data.lesions import add_lesion, draw_lesions
+from cxr_tutorial.data.projection import project, step
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.shipped import shipped
 
 VERSION = 1  # of the generator: raise it when the pixels change
-KINDS = {
-    "a": {"nodule": 1.0},
-    "b": {"infiltrate": 0.55, "cavity": 0.2, "effusion": 0.15, "miliary": 0.1},
-    "c": {"infiltrate": 0.4, "cavity": 0.2, "effusion": 0.28, "miliary": 0.12},
-}
-SUBTLETY = (0.16, 0.19, 0.33, 0.24, 0.08)  # how often JSRT's nodules have grades 1 to 5
-STRENGTH = (0.35, 0.55, 0.8, 1.1, 1.5)  # of a finding of each grade
 
 
 @dataclass(frozen=True)
@@ -85,9 +70,7 @@ def _check(n: int, size: int, seed: int, site: str, finding_rate: float) -> None
 
 
 def _case(index: int, seed: int, site: str, finding_rate: float) -> Case:
-    person = (
-        index - 1 if index % 8 == 7 else index
-    )  # every eighth picture is a second one of the last patient
+    person = index - 1 if index % 8 == 7 else index  # every eighth picture is a second one of the last patient
     rng = np.random.default_rng([seed, person, 0])
     chosen = site if site != "mixed" else str(rng.choice(SITES))
     label = int(rng.random() < finding_rate)
@@ -101,18 +84,18 @@ def draw_view(rng: np.random.Generator, site: str) -> View:
     def u(low: float, high: float) -> float:
         return float(rng.uniform(low, high))
 
-    magnify = u(0.9, 1.06)
+    magnify = u(0.88, 1.05)
     if site == "a":
-        field, row = (358.0, 358.0), u(0.03, 0.15)
+        field, row = (358.0, 358.0), u(0.02, 0.13)
     elif site == "b":
         tall = rng.random() < 0.6
         field = (362.0, 430.0) if tall else (430.0, 362.0)
-        row = u(0.06, 0.2)
+        row = u(0.05, 0.17)
         if rng.random() < 0.1:
             magnify *= u(1.15, 1.5)
     else:
         width = u(370, 440)
-        field, row = (width, width * u(0.92, 1.05)), u(0.1, 0.22)
+        field, row = (width, width * u(0.92, 1.05)), u(0.07, 0.2)
     bends = (
         (u(-7, 7), 2 * np.pi / u(250, 700), u(0, 6.28)),
         (u(-6, 6), 2 * np.pi / u(200, 500), u(0, 6.28)),
@@ -121,93 +104,7 @@ def draw_view(rng: np.random.Generator, site: str) -> View:
     return View((field[0] * magnify, field[1] * magnify), (u(0.45, 0.55), row), u(-0.06, 0.06), bends)
 
 
-def _choose(chest: Chest, view: View, kind: str, rng: np.random.Generator) -> tuple[float, float]:
-    """A place in the lung field, as shares of the picture, where a finding of this kind likes to be."""
-    points = torch.as_tensor(rng.random((2, 600)), dtype=torch.float32)
-    x, y = view.to_patient(points[0], points[1])
-    depth = lungs(chest, x, y).field
-    lung = chest.dome[0]
-    if kind in ("infiltrate", "cavity"):
-        liking = torch.exp(-((y - 0.25 * lung) ** 2) / (2 * (0.2 * lung) ** 2))
-    elif kind == "effusion":
-        liking = torch.exp((y - 1.1 * lung) / 12) * (x.abs() > 0.55 * chest.width)
-    elif kind == "miliary":
-        liking = torch.exp(-((y - 0.5 * lung) ** 2) / 800)
-    else:
-        liking = torch.ones_like(y)
-    frame = (points > 0.03).all(0) & (points < 0.97).all(0)
-    ok = (depth > 6) & frame
-    if not bool(ok.any()):
-        ok = depth >= depth.max()
-    draw = torch.as_tensor(rng.random(600), dtype=torch.float32)
-    best = int(torch.where(ok, torch.log(draw + 1e-9) / (liking + 1e-6), -torch.inf).argmax())
-    return float(points[0, best]), float(points[1, best])
-
-
-def _lesion(
-    maps: Projection, chest: Chest, view: View, kind: str, grade: int, rng: np.random.Generator
-) -> tuple[Tensor, list[Finding]]:
-    """Water-like tissue that one finding adds to the lungs, in mm, and where it is."""
-    size = maps.x.shape[-1]
-    col, row = _choose(chest, view, kind, rng)
-    here = view.to_patient(torch.tensor(col), torch.tensor(row))
-    cx, cy = float(here[0]), float(here[1])
-    strength = STRENGTH[grade - 1]
-    pixel = (view.field[0] * view.field[1]) ** 0.5 / size
-    x, y = maps.x, maps.y
-
-    def found(radius: float, c: float = col, r: float = row) -> Finding:
-        return Finding(kind, r * size - 0.5, c * size - 0.5, radius / pixel, grade)
-
-    if kind == "nodule":
-        radius = float(rng.uniform(5, 15))
-        bulk = (
-            2
-            * radius
-            * (1 - ball(x, y, cx, cy, radius, radius * float(rng.uniform(0.8, 1.2)))).clamp_min(0).sqrt()
-        )
-        return strength * bulk, [found(radius)]
-    if kind == "miliary":
-        count = 1400
-        radius = rng.uniform(0.9, 2.3, count) * (0.7 + 0.3 * strength)
-        spots = splat(rng.random(count), rng.random(count), 4.19 * radius**3 * strength, size)
-        haze = 5 * strength * rounded(maps.air, 60.0)
-        dots = torch.as_tensor(spots / pixel**2, dtype=torch.float32, device=x.device)
-        places = []
-        for side in (-1, 1):  # one entry for each lung, at about its middle
-            px, py = torch.tensor(side * 0.62 * chest.width), torch.tensor(0.45 * chest.dome[0])
-            c, r = view.to_picture(px, py)
-            places.append(found(0.3 * chest.width, float(c), float(r)))
-        return 1.5 * dots + haze, places
-    if kind == "effusion":
-        height = float(rng.uniform(10, 26)) * (0.6 + 1.3 * strength)
-        side = 1.0 if cx > 0 else -1.0
-        s = (side * x).clamp_min(0) / chest.width
-        level = max(chest.dome) + 0.3 * chest.angle - height - 1.3 * height * s**4
-        fluid = rounded(y - level, 30.0) * (side * x > 0)
-        return (1 - chest.lung_density) * fluid * maps.air, [found(0.6 * height)]
-
-    radius = float(rng.uniform(14, 42)) * (0.75 + 0.25 * strength)
-    rough = torch.as_tensor(rng.standard_normal((1, 1, 24, 24)), dtype=torch.float32, device=x.device)
-    cloud = torch.nn.functional.interpolate(rough, size=(size, size), mode="bicubic", align_corners=False)[
-        0, 0
-    ]
-    inside = (1 - ball(x, y, cx, cy, radius, radius * float(rng.uniform(0.7, 1.3)))).clamp_min(0)
-    if kind == "infiltrate":
-        return 42 * strength * inside * (0.55 + 0.6 * cloud).clamp_min(0), [found(radius)]
-    hole = float(rng.uniform(7, 18))
-    thick = float(rng.uniform(3, 7))
-    distance = ball(x, y, cx, cy, 1, 1)
-    shell = 2 * (
-        ((hole + thick) ** 2 - distance).clamp_min(0).sqrt() - (hole**2 - distance).clamp_min(0).sqrt()
-    )
-    haze = 14 * inside * (0.4 + 0.6 * cloud).clamp_min(0)
-    return strength * (shell + haze), [found(hole + thick)]
-
-
-def _render(
-    case: Case, size: int, device: str | torch.device
-) -> tuple[Tensor, Tensor, tuple[Finding, ...], View]:
+def _render(case: Case, size: int, device: str | torch.device) -> tuple[Tensor, Tensor, tuple[Finding, ...], View]:
     person = np.random.default_rng([case.seed, case.person, 1])
     rng = np.random.default_rng([case.seed, case.index, 2])
     chest = draw_chest(person)
@@ -216,18 +113,14 @@ def _render(
     maps = project(chest, view, size, device)
     tissue = maps.tissue
     findings: list[Finding] = []
-    if case.label:
-        kinds = KINDS[case.site]
-        kind = str(person.choice(list(kinds), p=list(kinds.values())))
-        grade = int(person.choice(5, p=SUBTLETY)) + 1
-        count = 1 + int(person.integers(0, 3)) if kind in ("infiltrate", "cavity") else 1
-        for _ in range(count):
-            added, places = _lesion(maps, chest, view, kind, grade, rng)
-            tissue = tissue + added * rounded(maps.air, 25.0)
-            findings += places
+    for lesion in draw_lesions(person, case.site) if case.label else []:
+        added, places = add_lesion(lesion, maps, chest, view)
+        tissue = tissue + added
+        findings += places
     lung = maps.field > 0
     pixel = (view.field[0] * view.field[1]) ** 0.5 / size
-    image = burn_in(expose(tissue, maps.bone, lung, exposure, pixel, rng), case.site, rng)
+    image = expose(tissue, maps.bone, step(maps.field), exposure, pixel, rng)
+    image = burn_in(image, lung, case.site, rng)
     return (image * 255).round() / 255, lung, tuple(findings), view
 
 
@@ -318,9 +211,7 @@ def load_synthetic(
     """
     if n is None:
         if (seed, size, finding_rate) != (0, 128, 0.5):
-            raise InputError(
-                "the shipped synthetic set is fixed: give n to choose seed, size or finding_rate"
-            )
+            raise InputError("the shipped synthetic set is fixed: give n to choose seed, size or finding_rate")
         _check(0, size, seed, site, finding_rate)
         return _load_shipped(shipped("synthetic"), site)
     _check(n, size, seed, site, finding_rate)
@@ -331,9 +222,7 @@ def load_synthetic(
         return _example(cases[entry.id], size)
 
     entries = (_entry(case, version) for case in cases.values())
-    return Examples(
-        tuple(entries), read, f"synthetic-{site}", f"synthetic generator {VERSION}, seed {seed}, {size} px"
-    )
+    return Examples(tuple(entries), read, f"synthetic-{site}", f"synthetic generator {VERSION}, seed {seed}, {size} px")
 
 
 def _entry(case: Case, version: str) -> Entry:
@@ -354,19 +243,22 @@ def _example(case: Case, size: int) -> Example:
     )
 
 
-def write_set(folder: Path, n: int = 64, *, size: int = 128, seed: int = 2019) -> None:
+def write_set(folder: str | Path, n: int = 64, *, size: int = 128, seed: int = 2019) -> None:
     """Write a set as it ships in `data/synthetic/`: `images/*.png`, `masks/*.png` and `cases.json`.
 
-    `python -m cxr_tutorial.data.synthetic FOLDER` makes the shipped set anew.
+    The shipped set is made anew by
+    `python -c "from cxr_tutorial.data.synthetic import write_set; write_set('data/synthetic')"`.
     """
     from PIL import Image
 
+    folder = Path(folder)
     rows = []
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for index in range(n):
         example = _example(_case(index, seed, "mixed", 0.5), size)
-        assert example.mask is not None and example.spacing_mm is not None
+        assert example.mask is not None
+        assert example.spacing_mm is not None
         Image.fromarray((example.image * 255).round().astype(np.uint8)).save(
             folder / "images" / f"{example.id}.png", optimize=True
         )
@@ -394,9 +286,7 @@ def _load_shipped(folder: Path, site: str) -> Examples:
 
     table = folder / "cases.json"
     if not table.is_file():
-        raise InputError(
-            f"{table} is missing: expected the shipped synthetic set; reinstall, or pass n to draw one"
-        )
+        raise InputError(f"{table} is missing: expected the shipped synthetic set; reinstall, or pass n to draw one")
     text = table.read_text(encoding="utf-8")
     content = json.loads(text)
     wanted = [row for row in content["cases"] if site in ("mixed", row["source"][-1])]
@@ -409,7 +299,7 @@ def _load_shipped(folder: Path, site: str) -> Examples:
         image, mask = (np.asarray(Image.open(path)) for path in entry.files)
         spacing = row["spacing_mm"]
         return Example(
-            image=image.astype(np.float32) / 255,
+            image=np.divide(image, 255, dtype=np.float32),
             mask=mask.astype(bool),
             label=row["label"],
             id=row["id"],
@@ -432,9 +322,3 @@ def _load_shipped(folder: Path, site: str) -> Examples:
         for row in wanted
     )
     return Examples(entries, read, f"synthetic-{site}", f"the {len(entries)} synthetic X-rays that ship")
-
-
-if __name__ == "__main__":
-    import sys
-
-    write_set(Path(sys.argv[1]) if len(sys.argv) > 1 else shipped("synthetic"))

@@ -1,0 +1,125 @@
+"""What can be wrong in a synthetic lung: nodules and the faces of tuberculosis, with a place and a grade."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cxr_tutorial.data.anatomy import Chest, View
+from cxr_tutorial.data.example import Finding
+from cxr_tutorial.data.projection import Projection, ball, lungs, rounded, splat, step, texture
+
+KINDS = {  # how often, by site
+    "a": {"nodule": 1.0},
+    "b": {"infiltrate": 0.55, "cavity": 0.2, "effusion": 0.15, "miliary": 0.1},
+    "c": {"infiltrate": 0.4, "cavity": 0.2, "effusion": 0.28, "miliary": 0.12},
+}
+SUBTLETY = (0.16, 0.19, 0.33, 0.24, 0.08)  # how often JSRT's nodules have the grades 1 to 5
+STRENGTH = (0.35, 0.55, 0.8, 1.1, 1.5)  # of a finding of each grade
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One finding before it is drawn: its kind, its grade from 1 (extremely subtle) to 5 (obvious), its seed."""
+
+    kind: str
+    grade: int
+    seed: int
+
+
+def draw_lesions(rng: np.random.Generator, site: str) -> list[Lesion]:
+    """What one ill patient of a site has: infiltrates and cavities come in ones, twos or threes."""
+    kinds = KINDS[site]
+    kind = str(rng.choice(list(kinds), p=list(kinds.values())))
+    grade = int(rng.choice(5, p=SUBTLETY)) + 1
+    count = int(rng.integers(1, 4)) if kind in ("infiltrate", "cavity") else 1
+    return [Lesion(kind, grade, int(rng.integers(2**31))) for _ in range(count)]
+
+
+def add_lesion(lesion: Lesion, maps: Projection, chest: Chest, view: View) -> tuple[Tensor, list[Finding]]:
+    """Water-like tissue that a lesion adds to the lungs, (H, W) in mm, and where in the picture it is.
+
+    >>> from cxr_tutorial.data.anatomy import draw_chest
+    >>> from cxr_tutorial.data.projection import project
+    >>> chest = draw_chest(np.random.default_rng(0))
+    >>> view = View(field=(358.0, 358.0), apex=(0.5, 0.08), tilt=0.0, bends=((0.0, 0.0, 0.0),) * 3)
+    >>> added, (nodule,) = add_lesion(Lesion("nodule", 5, 1), project(chest, view, 64), chest, view)
+    >>> nodule.kind, nodule.subtlety, bool(added.max() > 5)
+    ('nodule', 5, True)
+    """
+    rng = np.random.default_rng(lesion.seed)
+    size = maps.x.shape[-1]
+    col, row = _place(chest, view, lesion.kind, rng)
+    cx, cy = (float(value) for value in view.to_patient(torch.tensor(col), torch.tensor(row)))
+    strength = STRENGTH[lesion.grade - 1]
+    pixel = (view.field[0] * view.field[1]) ** 0.5 / size
+    x, y = maps.x, maps.y
+    flat = float(rng.uniform(0.8, 1.25))
+
+    def found(radius: float, at: tuple[float, float] = (col, row)) -> Finding:
+        return Finding(lesion.kind, at[1] * size - 0.5, at[0] * size - 0.5, radius / pixel, lesion.grade)
+
+    if lesion.kind == "nodule":
+        radius = float(rng.uniform(5, 15))
+        bulk = 2 * radius * _dome(ball(x, y, cx, cy, radius, radius * flat))
+        return strength * bulk * rounded(maps.air, 25.0), [found(radius)]
+
+    if lesion.kind == "miliary":
+        count = 2400
+        radii = rng.uniform(0.9, 2.3, count) * (0.7 + 0.3 * strength)
+        mass = splat(rng.random(count), rng.random(count), 4.19 * radii**3 * strength, size) / pixel**2
+        dots = torch.as_tensor(mass, dtype=torch.float32, device=x.device)
+        middles = [torch.tensor([side * 0.62 * chest.width, 0.45 * chest.dome[0]]) for side in (-1, 1)]
+        places = [[float(v) for v in view.to_picture(middle[0], middle[1])] for middle in middles]
+        both = [found(0.3 * chest.width, (place[0], place[1])) for place in places]
+        return (1.5 * dots + 5 * strength) * rounded(maps.air, 60.0), both
+
+    if lesion.kind == "effusion":
+        height = float(rng.uniform(10, 26)) * (0.6 + 1.3 * strength)
+        side = 1.0 if cx > 0 else -1.0
+        s = (side * x).clamp_min(0) / chest.width
+        level = chest.dome[int(cx > 0)] + 0.3 * chest.angle - height - 1.3 * height * s**4  # the meniscus
+        fluid = rounded(y - level, 30.0) * step(side * x)
+        return (1 - chest.lung_density) * fluid * maps.air, [found(0.6 * height)]
+
+    radius = float(rng.uniform(14, 42)) * (0.75 + 0.25 * strength)
+    cloud = (0.45 + 0.8 * texture(rng, 24, size, x.device)).clamp_min(0)
+    patch = (1 - ball(x, y, cx, cy, radius, radius * flat)).clamp_min(0) * cloud
+    if lesion.kind == "infiltrate":
+        return 46 * strength * patch * rounded(maps.air, 25.0), [found(radius)]
+    hole, wall = float(rng.uniform(7, 18)), float(rng.uniform(3, 7))
+    outer, inner = hole + wall, hole
+    shell = outer * _dome(ball(x, y, cx, cy, outer, outer)) - inner * _dome(ball(x, y, cx, cy, inner, inner))
+    return strength * (2 * shell + 14 * patch) * rounded(maps.air, 25.0), [found(outer)]
+
+
+def _dome(squared: Tensor) -> Tensor:
+    """Half the chord through a unit ball."""
+    return (1 - squared).clamp_min(1e-10).sqrt()
+
+
+def _place(chest: Chest, view: View, kind: str, rng: np.random.Generator) -> tuple[float, float]:
+    """A place in the lung field where this kind likes to be, as shares of the picture's width and height.
+
+    It is drawn in the patient, so that two pictures of one patient show it in the same place.
+    """
+    points = torch.as_tensor(rng.random((2, 600)), dtype=torch.float32)
+    dome = chest.dome[0]
+    x, y = (2 * points[0] - 1) * chest.width, points[1] * (max(chest.dome) + chest.angle)
+    depth = lungs(chest, x, y).field
+    col, row = view.to_picture(x, y)
+    if kind in ("infiltrate", "cavity"):  # apices first
+        liking = torch.exp(-0.5 * ((y / dome - 0.25) / 0.2) ** 2)
+    elif kind == "effusion":  # the lowest corner
+        liking = torch.exp((y - 1.1 * dome) / 12) * step(x.abs() - 0.55 * chest.width)
+    else:
+        liking = torch.ones_like(y)
+    allowed = (depth > 6) & (col > 0.03) & (col < 0.97) & (row > 0.03) & (row < 0.97)
+    if not bool(allowed.any()):
+        allowed = depth >= depth.max()
+    race = torch.as_tensor(rng.random(600), dtype=torch.float32).clamp_min(1e-9).log() / (liking + 1e-6)
+    best = int(race.masked_fill(~allowed, -torch.inf).argmax())  # first of exponential waiting times
+    return float(col[best]), float(row[best])
