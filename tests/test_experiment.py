@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from cxr_tutorial.data import load_synthetic
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.experiment import Config, load, run
 from cxr_tutorial.results import load_records, read_curve, read_per_image, read_record
@@ -89,6 +90,6 @@ def test_shipped_records_can_be_traced():
 
 
 def test_data_sets_are_found_by_name_or_folder(tmp_path):
-    assert load("synthetic").name == "synthetic"
+    assert load("synthetic").ids == load_synthetic().ids
     with pytest.raises(InputError):
         load("jsrt", str(tmp_path))
