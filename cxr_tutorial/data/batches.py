@@ -193,14 +193,14 @@ class Augmentation:
     noise : standard deviation. flip : probability.
     """
 
-    rotate: float = 10.0
-    shift: float = 0.1
-    zoom: float = 0.2
-    stretch: float = 0.1
+    rotate: float = 6.0
+    shift: float = 0.05
+    zoom: float = 0.1
+    stretch: float = 0.06
     elastic: float = 0.0
-    gamma: float = 0.4
-    shade: float = 0.1
-    noise: float = 0.03
+    gamma: float = 0.3
+    shade: float = 0.06
+    noise: float = 0.02
     flip: float = 0.0
 
 

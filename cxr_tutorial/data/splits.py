@@ -33,7 +33,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Budget:
+class LabelBudget:
     """What a training may see: the ids whose mask, and the ids whose class label, it is given."""
 
     masks: tuple[str, ...]
@@ -129,7 +129,7 @@ def kfold(examples: Examples, k: int = 5, seed: int = 0) -> tuple[Split, ...]:
     return tuple(split(fold) for fold in range(k))
 
 
-def label_budget(examples: Examples, masks: int | None = None, labels: int | None = None, seed: int = 0) -> Budget:
+def label_budget(examples: Examples, masks: int | None = None, labels: int | None = None, seed: int = 0) -> LabelBudget:
     """Choose whose mask and whose class label a training may see: nested, by class, by seed.
 
     Parameters
@@ -140,7 +140,7 @@ def label_budget(examples: Examples, masks: int | None = None, labels: int | Non
 
     Returns
     -------
-    Budget, in order of choice: for one seed the 5 are the first 5 of the 10, the 10 of the 20, ...
+    LabelBudget, in order of choice: for one seed the 5 are the first 5 of the 10, the 10 of the 20, ...
 
     Raises
     ------
@@ -164,7 +164,7 @@ def label_budget(examples: Examples, masks: int | None = None, labels: int | Non
     shuffled = [entries[i] for i in np.random.default_rng(seed).permutation(len(entries))]
     with_mask = _interleave([entry for entry in shuffled if entry.has_mask])
     with_label = _interleave([entry for entry in shuffled if entry.label is not None])
-    return Budget(_first("masks", masks, with_mask), _first("labels", labels, with_label))
+    return LabelBudget(_first("masks", masks, with_mask), _first("labels", labels, with_label))
 
 
 def public_split(name: str) -> Split:

@@ -42,7 +42,7 @@ class Recipe:
 
     loss: str = "xe-tversky"
     loss_options: dict[str, Any] = field(default_factory=dict)
-    side_weight: float = 1.0
+    side_weight: float = 0.3
     batch_size: int = 8
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
