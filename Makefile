@@ -11,8 +11,10 @@ PAGE ?= 02-tversky
 book: $(VENV)/book.installed  ## run every chapter and build _build/html
 	$(BIN)/jupyter-book build . -W -n --keep-going
 
-page: $(VENV)/book.installed  ## run and build one chapter: make page PAGE=02-tversky
-	$(BIN)/jupyter-book build book/$(PAGE).* --config _config.yml
+page: $(VENV)/book.installed  ## run and build one chapter alone: make page PAGE=02-tversky
+	mkdir -p _build/page
+	printf 'format: jb-book\nroot: book/%s\n' $(PAGE) > _build/page/_toc.yml
+	$(BIN)/jupyter-book build . --toc _build/page/_toc.yml --path-output _build/page
 
 test: $(VENV)/test.installed lint  ## lint, unit tests and doctests, then every chapter
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
