@@ -105,6 +105,8 @@ def surface_distances(prediction: ArrayLike, truth: ArrayLike, spacing: tuple[fl
     1.0
     """
     p, g = _masks(prediction, truth)
+    if len(spacing) != 2 or not all(0 < step < np.inf for step in spacing):
+        raise InputError(f"spacing is {spacing}: expected the row and column size of a pixel, two numbers above 0")
     if not p.any() or not g.any():
         missed = float(np.hypot(p.shape[0] * spacing[0], p.shape[1] * spacing[1])) if p.any() != g.any() else 0.0
         return Surface(missed, missed, missed)
@@ -150,12 +152,16 @@ def auc(labels: Sequence[int], scores: ArrayLike) -> float:
 def balanced_accuracy(labels: Sequence[int], scores: ArrayLike, threshold: float = 0.5) -> float:
     """Mean of sensitivity and specificity at a fixed threshold; .5 is chance whatever the classes' shares.
 
+    NaN if only one class is there, because then one of the two is not defined.
+
     >>> balanced_accuracy([0, 0, 0, 1], [0.1, 0.2, 0.9, 0.8])
     0.8333333333333333
     """
     z, s = _classes(labels, scores)
     called = s >= threshold
-    return float(np.mean([np.mean(called[z == k] == bool(k)) for k in np.unique(z)]))
+    if len(np.unique(z)) < 2:
+        return float("nan")
+    return float(np.mean([np.mean(called[z == k] == bool(k)) for k in (0, 1)]))
 
 
 def calibration_error(labels: Sequence[int], probabilities: ArrayLike, bins: int = 10) -> float:
@@ -212,8 +218,8 @@ def paired_wilcoxon(a: ArrayLike, b: ArrayLike) -> PairedTest:
     from scipy.stats import wilcoxon
 
     x, y = np.asarray(a, dtype=float).ravel(), np.asarray(b, dtype=float).ravel()
-    if x.shape != y.shape or not len(x):
-        raise InputError(f"a paired test needs equally many figures, got {len(x)} and {len(y)}")
+    if x.shape != y.shape or not len(x) or not np.isfinite(x - y).all():
+        raise InputError(f"a paired test needs equally many finite figures, got {len(x)} and {len(y)}")
     p = float(wilcoxon(x, y).pvalue) if (x != y).any() else 1.0
     return PairedTest(p, float(np.median(x - y)), len(x))
 
