@@ -12,10 +12,10 @@ import re
 import shutil
 from collections.abc import Iterator
 from html import escape
+from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cxr_tutorial import __version__
 from cxr_tutorial.shipped import shipped
 
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
@@ -29,7 +29,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("html-page-context", _load_plotly)
     app.connect("autodoc-process-docstring", _house_style, priority=1)
     app.connect("autodoc-skip-member", _skip_tuple_fields)
-    return {"version": __version__, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"version": metadata.version("cxr-tutorial"), "parallel_read_safe": True, "parallel_write_safe": True}
 
 
 class PlotlyRenderer:
