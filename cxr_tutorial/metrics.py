@@ -19,7 +19,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -115,9 +115,10 @@ def surface_distances(prediction: ArrayLike, truth: ArrayLike, spacing: tuple[fl
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # MONAI's, about its own arguments
-        _, (to_truth, to_prediction), _ = get_edge_surface_distance(
+        found: Any = get_edge_surface_distance(
             torch.from_numpy(p), torch.from_numpy(g), spacing=list(spacing), symmetric=True
         )
+    to_truth, to_prediction = found[1]
     both = torch.cat([to_truth, to_prediction])
     q95 = max(float(torch.quantile(d.double(), 0.95)) for d in (to_truth, to_prediction))
     return Surface(float(both.max()), q95, float(both.mean()))
