@@ -70,15 +70,15 @@ def draw_chest(rng: np.random.Generator) -> Chest:
         return float(rng.uniform(low, high))
 
     def n(mean: float, spread: float) -> float:
-        return float(mean + spread * np.clip(rng.standard_normal(), -2.2, 2.2))
+        return float(mean + spread * min(max(rng.standard_normal(), -2.2), 2.2))
 
     female = bool(rng.random() < 0.45)
     stature = n(0.93 if female else 1.02, 0.05)
     girth = n(0.0, 1.0)  # slim to stout
     width = stature * n(130, 7)
-    dome = stature * n(227, 19) - 6 * girth
+    dome = stature * n(220, 19) - 6 * girth
     heart = stature * n(1.0, 0.09) + 0.04 * girth
-    lift = stature * 227 - dome  # a small breath lifts and widens the heart
+    lift = stature * 220 - dome  # a small breath lifts and widens the heart
     wall = max(18.0, n(36, 7) + 7 * girth)
     knob = n(19, 4)
     return Chest(
@@ -96,7 +96,7 @@ def draw_chest(rng: np.random.Generator) -> Chest:
         thoracic_inlet=n(62, 12),
         knob=(n(20, 4), stature * n(84, 8), knob),
         trunk=n(25, 4),
-        atrium=(n(-5, 5), dome - heart * n(42, 7), heart * n(37, 4), heart * n(62, 6)),
+        atrium=(n(-3, 5), dome - heart * n(42, 7), heart * n(33, 5), heart * n(62, 6)),
         ventricle=(
             heart * n(29, 5),
             dome + 8 - heart * n(42, 7),
@@ -106,31 +106,31 @@ def draw_chest(rng: np.random.Generator) -> Chest:
         ),
         heart_depth=heart * n(52, 6),
         wall=wall,
-        belly=max(10.0, n(17, 4) + 6 * girth),
+        belly=max(9.0, n(15, 4) + 6 * girth),
         neck=stature * n(56, 5) + 3 * girth,
         shoulder=(stature * n(186, 11), n(-6, 14)),
         neck_y=n(-42, 14),
         axilla=stature * n(140, 20),
-        arm=u(0.2, 1.4),
+        arm=u(0.8, 3.5),
         breast=(stature * n(92, 10), stature * n(205, 18), n(66, 9), n(38, 13) if female else 0.0),
         pectoral=max(0.0, n(9, 6)) * (0.5 if female else 1.2),
         rib_pitch=dome / u(9.2, 10.6),
         rib_first=n(4, 5),
-        rib_drop=n(60, 9),
+        rib_drop=dome * n(0.23, 0.03),
         rib_height=n(6.6, 0.7),
-        rib_bone=n(7.0, 2.0),
+        rib_bone=max(2.5, n(6.5, 2.0)),
         rib_hump=n(5, 5),
         cartilage=n(66, 10),
         spine=stature * n(19, 1.5),
         spine_bone=n(6, 2),
-        clavicle=(n(40, 12), n(8, 10), n(7, 4), n(5.6, 0.7)),
+        clavicle=(n(50, 13), n(18, 10), n(4, 4), n(5.6, 0.7)),
         scapula=(n(128, 13), stature * n(172, 15), n(4, 1.2)),
-        hilum=(n(38, 4), stature * n(112, 8)),
-        vessels=n(3.0, 0.6),
-        lung_density=u(0.2, 0.34),
+        hilum=(n(44, 6), stature * n(112, 8)),
+        vessels=n(2.6, 0.6),
+        lung_density=u(0.14, 0.28),
         bubble=(n(62, 14), u(4, 30), u(12, 40), u(6, 24)),
         rotation=n(0, 0.035),
-        hilum_size=max(0.5, n(1.2, 0.3)),
+        hilum_size=max(0.5, n(1.3, 0.45)),
         seed=int(rng.integers(2**31)),
     )
 

@@ -85,9 +85,10 @@ def draw_exposure(rng: np.random.Generator, site: str) -> Exposure:
         return replace(
             common,
             film=0.0,
+            bone=u(0.032, 0.052),
             level=u(0.82, 0.97),
             scatter=u(0.02, 0.07),
-            detail=u(0.3, 1.4),
+            detail=u(0.4, 1.6),
             detail_radius=u(8, 40),
             gamma=u(0.5, 0.8),
             black=u(0.01, 0.08),

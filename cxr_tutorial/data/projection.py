@@ -117,7 +117,7 @@ def lungs(chest: Chest, x: Tensor, y: Tensor) -> Lungs:
         field = torch.minimum(field, (root(outline) - 1) * scale)
     field = torch.minimum(field, 1e4 * y)
 
-    deep = 2 * chest.depth * rounded(y, chest.cage) * rounded(lateral - s, 0.8 * chest.width)
+    deep = 2 * chest.depth * rounded(y, 0.8 * chest.cage) * rounded(lateral - s, 0.6 * chest.width)
     air = deep * (1 - 0.88 * rounded(medial - s, 24.0)) * (1 - rounded(y - diaphragm, 70.0))
     heart = 2 * chest.heart_depth * root(1 - torch.minimum(atrium, ventricle))
     heart = torch.maximum(heart, 80 * rounded(-trunk, chest.trunk))
@@ -132,9 +132,9 @@ def body(chest: Chest, x: Tensor, y: Tensor, lateral: Tensor) -> Tensor:
     sx, sy = chest.shoulder
     slope = ((s - chest.neck) / (sx - chest.neck)).clamp(0, 1)
     skin = chest.neck_y + (sy - chest.neck_y) * (1.6 * slope - 0.6 * slope * slope)
-    skin = skin + (s - sx).clamp_min(0) * (0.2 + 0.4 * chest.arm)
+    skin = skin + (s - sx).clamp_min(0) * (0.1 + 0.8 * chest.arm)
     wall = lateral + chest.wall * (0.4 + 0.6 * rounded(y, 80.0))
-    torso = 2 * (chest.depth + chest.belly) * rounded(wall - s, chest.width) * rounded(y - skin, 170.0)
+    torso = 2 * (chest.depth + chest.belly) * rounded(wall - s, 0.75 * chest.width) * rounded(y - skin, 170.0)
     neck = 2 * chest.neck * rounded(chest.neck - s, chest.neck) * (1 - 0.5 * rounded(y - 10, 80.0))
     beyond = s - chest.width - chest.wall
     under = chest.axilla + chest.arm * beyond.clamp_min(0) + 1.3 * beyond.clamp_max(0)
@@ -152,32 +152,40 @@ def ribs(chest: Chest, x: Tensor, y: Tensor) -> Tensor:
     :math:`(x/a)^2 + ((y-y_0)/b)^2 = 1`: the upper half is the rib's back, the lower half its front. A ray
     crosses more bone where the ring runs along it, :math:`ds_{3D}/ds_{2D}` times as much: at the sides.
     """
-    k = torch.arange(RIBS, device=x.device, dtype=x.dtype)
+    bone = torch.zeros_like(x)
+    for first in range(0, RIBS, 3):  # a few at a time stay in the processor's cache
+        few = torch.arange(first, min(first + 3, RIBS), device=x.device, dtype=x.dtype)
+        rows, thickness = _rib_shadows(chest, x, y, few)
+        bone.index_add_(0, rows.flatten(), thickness.flatten(0, 1))
+    return chest.rib_bone * bone
+
+
+def _rib_shadows(chest: Chest, x: Tensor, y: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows that each of the ribs `k` can reach, (K, R), and its share of bone there, (K, R, W)."""
     b = chest.rib_drop * (0.5 + 0.125 * k.clamp_max(4) + 0.04 * (k - 4).clamp_min(0))
     yc = chest.rib_first + chest.rib_pitch * k + b
-    a = chest.apex + (chest.width - chest.apex) * root(1 - (1 - yc / chest.cage).clamp_min(0) ** 2) + 4
+    a = chest.apex + (chest.width - chest.apex) * root(1 - (1 - yc / chest.cage).clamp_min(0) ** 2) + 4.5
     a = a + chest.flare * (yc - chest.cage).clamp_min(0)
     c = chest.depth
 
-    top, bottom = y.amin(1), y.amax(1)  # each rib is drawn only into the rows that it can reach
-    first = (bottom[None] < (yc - b - 25)[:, None]).sum(1)
-    last = (top[None] < (yc + b + 12)[:, None]).sum(1)
+    first = (y.amax(1) < (yc - b - 25)[:, None]).sum(1)
+    last = (y.amin(1) < (yc + b + 12)[:, None]).sum(1)
     tall = min(int((last - first).amax().clamp_min(1)), len(y))
-    rows = first.clamp_max(len(y) - tall)[:, None] + torch.arange(tall, device=x.device)  # (K, R)
+    rows = first.clamp_max(len(y) - tall)[:, None] + torch.arange(tall, device=x.device)
 
     k, b, yc, a = (value[:, None, None] for value in (k, b, yc, a))
-    v = (y[rows] - yc) / b  # (K, R, W)
+    v = (y[rows] - yc) * (1 / b)
     front = (0.5 + 0.5 * v).clamp(0, 1)
-    u = (x[rows] - chest.rotation * c * (2 * front - 1)).abs() / a
-    v = v + (4 * chest.rib_hump / b) * (u - u * u).clamp_min(0) * (1 - front)
-    uu, vv = u * u, v * v
-    distance = (uu + vv - 1) * 0.5 / root(uu / a**2 + vv / b**2)
-    side = a * a * vv + b * b * uu
-    along = ((side + c * c * uu) / (side + 1)).sqrt().clamp_max(1.4)
-    ends = ((u * a - chest.cartilage - 5 * k) / 14 + 1).clamp(0, 1)  # cartilage does not show
-    shape = tube(distance / (1 + 0.35 * front), chest.rib_height)
-    bone = shape * along * (1 - front * (1 - 0.5 * ends))
-    return torch.zeros_like(x).index_add_(0, rows.flatten(), chest.rib_bone * bone.flatten(0, 1))
+    u = (x[rows] - chest.rotation * c * (2 * front - 1)).abs() * (1 / a)
+    uu = u * u
+    v = v + (u - uu).clamp_min(0) * (1 - front) * (4 * chest.rib_hump / b)
+    vv = v * v
+    distance = 0.5 * (uu + vv - 1) / root(uu * a**-2 + vv * b**-2)
+    along = (1 + uu * c**2 / (vv * a**2 + uu * b**2 + 1)).sqrt().clamp_max(1.7)
+    flat = 1 - 0.45 * uu.clamp_max(1)  # a rib is half as thick as it is tall: seen from its edge at the sides
+    ends = (u * (a / 14) - (chest.cartilage + 5 * k - 14) / 14).clamp(0, 1)  # cartilage does not show
+    shape = tube(distance / ((1 + 0.35 * front) * flat), chest.rib_height)
+    return rows, shape * along * (1 - front * (1 - 0.35 * ends))
 
 
 def spine(chest: Chest, x: Tensor, y: Tensor) -> Tensor:
@@ -229,13 +237,13 @@ def soft_parts(chest: Chest, x: Tensor, y: Tensor, diaphragm: Tensor) -> Tensor:
     tissue = chest.pectoral * rounded(80 + 0.5 * s - y, 60.0) * rounded(s - 40, 40.0) * rounded(y - 10, 60.0)
     bx, by, radius, thick = chest.breast
     if thick > 0:
-        fall = ((y - by) / radius * 0.6 + 0.55).clamp(0, 1)
+        fall = ((y - by) / radius * 0.65 + 0.42).clamp(0, 1)
         tissue += thick * root(1 - ball(s, y, bx, by, radius, radius * 1.05)) * fall
     tissue += 12 * rounded(chest.mediastinum[1] + 2 - (x - 4).abs(), 12.0) * step(y - chest.knob[1])  # aorta
     tissue += _hila(chest, x, y)
     fork = 0.66 * chest.hilum[1]
     airway = 19 * tube(rod(x, y, (0, -200), (-2, fork)), 10.0, 0)
-    tissue -= torch.maximum(airway, 10 * tube(rod(s, y, (0, fork), (37, fork + 32)), 6.5, 0))
+    tissue -= torch.maximum(airway, 7 * tube(rod(s, y, (0, fork), (37, fork + 32)), 6.5, 0))
     low = slice(int((y.amax(1) < min(chest.dome)).sum()), None)  # the rows that reach below a dome
     gx, gy, rx, ry = chest.bubble
     gas = _bubble(x[low], y[low], gx, chest.dome[1] + gy + ry, rx, ry)
@@ -253,7 +261,7 @@ def _hila(chest: Chest, x: Tensor, y: Tensor) -> Tensor:
     size = chest.hilum_size
     s, y = x.abs(), y + HILUM_LIFT * step(x)
     knot = 15 * blob(1.5 * ball(s, y, hx, hy, 13, 22, -0.35))
-    crowd = 12 * blob(1.5 * ball(s, y, hx + 8, hy + 62, 30, 45, -0.2))  # small vessels over one another
+    crowd = 13 * blob(1.3 * ball(s, y, hx + 2, hy + 42, 30, 72, -0.12))  # small vessels over one another
     lower = 12 * blob((rod(s, y, (hx, hy), (hx + 18, hy + 55)) / 6.5) ** 2)
     upper = 7 * blob((rod(s, y, (hx - 2, hy), (hx + 10, hy - 45)) / 5) ** 2)
     return size * (knot + crowd + lower + upper)

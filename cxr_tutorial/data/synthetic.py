@@ -84,7 +84,7 @@ def draw_view(rng: np.random.Generator, site: str) -> View:
     def u(low: float, high: float) -> float:
         return float(rng.uniform(low, high))
 
-    magnify = u(0.88, 1.05)
+    magnify = u(0.9, 1.06)
     if site == "a":
         field, row = (358.0, 358.0), u(0.02, 0.13)
     elif site == "b":
@@ -94,7 +94,7 @@ def draw_view(rng: np.random.Generator, site: str) -> View:
         if rng.random() < 0.1:
             magnify *= u(1.15, 1.5)
     else:
-        width = u(370, 440)
+        width = u(375, 450)
         field, row = (width, width * u(0.92, 1.05)), u(0.07, 0.2)
     bends = (
         (u(-7, 7), 2 * np.pi / u(250, 700), u(0, 6.28)),
@@ -104,6 +104,7 @@ def draw_view(rng: np.random.Generator, site: str) -> View:
     return View((field[0] * magnify, field[1] * magnify), (u(0.45, 0.55), row), u(-0.06, 0.06), bends)
 
 
+@torch.inference_mode()
 def _render(case: Case, size: int, device: str | torch.device) -> tuple[Tensor, Tensor, tuple[Finding, ...], View]:
     person = np.random.default_rng([case.seed, case.person, 1])
     rng = np.random.default_rng([case.seed, case.index, 2])
