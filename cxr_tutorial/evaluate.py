@@ -72,6 +72,7 @@ def evaluate(
     cut = float(np.log(threshold / (1 - threshold)))
     rows = []
     for example, logits in predict_logits(model, with_mask, size, batch_size):
+        assert example.mask is not None  # by the choice of examples above
         spacing = example.spacing_mm
         figures = segmentation_metrics((logits > cut).numpy(), example.mask, spacing or (1.0, 1.0))
         about = {"id": example.id, "patient": example.patient, "source": example.source}

@@ -94,9 +94,7 @@ class CachedSet:
         wanted = list(ids)
         missing = [name for name in wanted if name not in place]
         if missing:
-            raise InputError(
-                f"{missing[0]!r} is not in this set (it holds {len(self)} ids, such as {self.ids[:1]})"
-            )
+            raise InputError(f"{missing[0]!r} is not in this set (it holds {len(self)} ids, such as {self.ids[:1]})")
         return [place[name] for name in wanted]
 
 
@@ -176,7 +174,7 @@ class Batch(NamedTuple):
     mask: Tensor
     label: Tensor
     has_mask: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which a batch has no use for
 
 
 @dataclass(frozen=True)
@@ -207,9 +205,7 @@ class Augmentation:
 NO_AUGMENTATION = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
-def augment(
-    images: Tensor, masks: Tensor, how: Augmentation, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def augment(images: Tensor, masks: Tensor, how: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Change pictures and masks together in space, and pictures alone in intensity.
 
     Parameters
@@ -238,9 +234,7 @@ def augment(
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)  # (B, S, S, 2)
     if how.elastic:
         field = 2 * how.elastic * uniform(n, 2, 4, 4)
-        grid = grid + F.interpolate(field, images.shape[-2:], mode="bicubic", align_corners=True).permute(
-            0, 2, 3, 1
-        )
+        grid = grid + F.interpolate(field, images.shape[-2:], mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
     moved, mask = F.grid_sample(torch.cat([images, masks], 1), grid, align_corners=False).split(1, dim=1)
     moved = moved.clamp(min=1e-6) ** torch.exp(how.gamma * uniform(n, 1, 1, 1))
     if how.shade:
@@ -287,9 +281,7 @@ class Batches:
             (self.unlabelled_batch_size, self.unlabelled, "without a mask"),
         ):
             if size < 0 or (size and not len(stream)):
-                raise InputError(
-                    f"asked for {size} pictures {what} per batch, but the training set has {len(stream)}"
-                )
+                raise InputError(f"asked for {size} pictures {what} per batch, but the training set has {len(stream)}")
 
     @cached_property
     def labelled(self) -> NDArray[np.int64]:
@@ -348,8 +340,5 @@ def _stream(
     places = np.arange(first, first + size)
     if not size:
         return places
-    passes = {
-        int(e): np.random.default_rng([*seed, int(e)]).permutation(pool)
-        for e in np.unique(places // len(pool))
-    }
+    passes = {int(e): np.random.default_rng([*seed, int(e)]).permutation(pool) for e in np.unique(places // len(pool))}
     return np.array([passes[int(p // len(pool))][p % len(pool)] for p in places], dtype=np.int64)

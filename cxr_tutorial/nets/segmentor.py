@@ -18,7 +18,7 @@ WIDTHS: dict[str, tuple[int, ...]] = {
     "base": (32, 64, 128, 256, 512),
 }
 
-NETS: dict[str, dict[str, bool]] = {
+NETS: dict[str, dict[str, Any]] = {
     prefix + "unet": {"pyramid": "p" in prefix, "progressive": "g" in prefix, "attention": "a" in prefix}
     for prefix in ("", "p", "g", "a", "pg", "pa", "ga", "pga")
 }
