@@ -83,7 +83,7 @@ def evaluate(
 def summarize(rows: Sequence[dict[str, Any]], seed: int = 0) -> dict[str, dict[str, Any]]:
     """Mean, standard deviation, median, 95 % bootstrap interval and n of every figure.
 
-    >>> summarize([{"id": "a", "dice": 0.9}, {"id": "b", "dice": 0.8}])["dice"]["mean"]
+    >>> round(summarize([{"id": "a", "dice": 0.9}, {"id": "b", "dice": 0.8}])["dice"]["mean"], 4)
     0.85
     """
     figures = [name for name, value in rows[0].items() if isinstance(value, float)]
