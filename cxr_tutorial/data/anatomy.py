@@ -28,6 +28,7 @@ class Chest:
     angle: float  # how much lower the costophrenic angle lies
     angle_power: float  # how late the dome falls towards it
     mediastinum: tuple[float, float]  # half-widths, right and left
+    medial_fat: float  # share of the lung's depth that fat and vessels take beside the mediastinum
     thoracic_inlet: float  # y where the mediastinum takes over from the apex
     knob: tuple[float, float, float]  # aortic knob: x, y, radius
     trunk: float  # radius of the great vessels from the knob to the heart
@@ -93,6 +94,7 @@ def draw_chest(rng: np.random.Generator) -> Chest:
         angle=u(35, 80),
         angle_power=u(1.5, 2.6),
         mediastinum=(n(22, 4), n(24, 4)),
+        medial_fat=u(0.0, 0.55),
         thoracic_inlet=n(62, 12),
         knob=(n(20, 4), stature * n(84, 8), knob),
         trunk=n(25, 4),
@@ -129,7 +131,7 @@ def draw_chest(rng: np.random.Generator) -> Chest:
         vessels=n(2.6, 0.6),
         lung_density=u(0.14, 0.28),
         bubble=(n(62, 14), u(4, 30), u(12, 40), u(6, 24)),
-        rotation=n(0, 0.035),
+        rotation=n(0, 0.05),
         hilum_size=max(0.5, n(1.3, 0.45)),
         seed=int(rng.integers(2**31)),
     )

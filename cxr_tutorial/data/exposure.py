@@ -68,10 +68,10 @@ def draw_exposure(rng: np.random.Generator, site: str) -> Exposure:
         bone=u(0.024, 0.038),
         scatter=u(0.04, 0.14),
         spread=u(20, 45),
-        photons=float(np.exp(u(np.log(1e5), np.log(3e6)))),
+        photons=float(np.exp(u(np.log(4e4), np.log(3e6)))),
         blur=u(0.3, 1.0),
-        film=u(1.7, 2.8),
-        level=u(0.95, 1.5),
+        film=u(1.6, 2.8),
+        level=u(0.85, 1.7),
         detail=u(0.0, 0.4),
         detail_radius=u(6, 25),
         gamma=u(0.8, 1.25),
@@ -80,7 +80,7 @@ def draw_exposure(rng: np.random.Generator, site: str) -> Exposure:
         grain=u(0.0, 0.006),
     )
     if site == "b":
-        return replace(common, film=u(1.7, 3.0), level=u(1.0, 1.7), detail=u(0.0, 0.6), black=0.0)
+        return replace(common, film=u(1.7, 3.0), level=u(0.9, 2.0), detail=u(0.0, 0.6), black=0.0)
     if site == "c":
         return replace(
             common,

@@ -18,7 +18,7 @@ KINDS = {  # how often, by site
     "c": {"infiltrate": 0.4, "cavity": 0.2, "effusion": 0.28, "miliary": 0.12},
 }
 SUBTLETY = (0.16, 0.19, 0.33, 0.24, 0.08)  # how often JSRT's nodules have the grades 1 to 5
-STRENGTH = (0.35, 0.55, 0.8, 1.1, 1.5)  # of a finding of each grade
+STRENGTH = (0.5, 0.8, 1.2, 1.7, 2.4)  # of a finding of each grade
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Lesion:
 
 
 def draw_lesions(rng: np.random.Generator, site: str) -> list[Lesion]:
-    """What one ill patient of a site has: infiltrates and cavities come in ones, twos or threes."""
+    """What one ill patient of a site has: infiltrates and cavities come in ones to fours."""
     kinds = KINDS[site]
     kind = str(rng.choice(list(kinds), p=list(kinds.values())))
     grade = int(rng.choice(5, p=SUBTLETY)) + 1
-    count = int(rng.integers(1, 4)) if kind in ("infiltrate", "cavity") else 1
+    count = int(rng.integers(1, 5)) if kind in ("infiltrate", "cavity") else 1
     return [Lesion(kind, grade, int(rng.integers(2**31))) for _ in range(count)]
 
 
@@ -63,37 +63,37 @@ def add_lesion(lesion: Lesion, maps: Projection, chest: Chest, view: View) -> tu
         return Finding(lesion.kind, at[1] * size - 0.5, at[0] * size - 0.5, radius / pixel, lesion.grade)
 
     if lesion.kind == "nodule":
-        radius = float(rng.uniform(5, 15))
+        radius = float(rng.uniform(6, 16)) * (0.75 + 0.35 * strength)  # the obvious ones are large, too
         bulk = 2 * radius * _dome(ball(x, y, cx, cy, radius, radius * flat))
-        return strength * bulk * rounded(maps.air, 25.0), [found(radius)]
+        return min(strength, 1.6) * bulk * rounded(maps.air, 25.0), [found(radius)]
 
     if lesion.kind == "miliary":
-        count = 2400
-        radii = rng.uniform(0.9, 2.3, count) * (0.7 + 0.3 * strength)
+        count = 9000
+        radii = rng.uniform(1.0, 2.4, count) * (0.8 + 0.2 * strength)
         mass = splat(rng.random(count), rng.random(count), 4.19 * radii**3 * strength, size) / pixel**2
         dots = torch.as_tensor(mass, dtype=torch.float32, device=x.device)
         middles = [torch.tensor([side * 0.62 * chest.width, 0.45 * chest.dome[0]]) for side in (-1, 1)]
         places = [[float(v) for v in view.to_picture(middle[0], middle[1])] for middle in middles]
         both = [found(0.3 * chest.width, (place[0], place[1])) for place in places]
-        return (1.5 * dots + 5 * strength) * rounded(maps.air, 60.0), both
+        return (1.5 * dots + 6 * strength) * rounded(maps.air, 60.0), both
 
     if lesion.kind == "effusion":
-        height = float(rng.uniform(10, 26)) * (0.6 + 1.3 * strength)
+        height = float(rng.uniform(14, 34)) * (0.6 + 0.9 * strength)
         side = 1.0 if cx > 0 else -1.0
         s = (side * x).clamp_min(0) / chest.width
         level = chest.dome[int(cx > 0)] + 0.3 * chest.angle - height - 1.3 * height * s**4  # the meniscus
         fluid = rounded(y - level, 30.0) * step(side * x)
         return (1 - chest.lung_density) * fluid * maps.air, [found(0.6 * height)]
 
-    radius = float(rng.uniform(14, 42)) * (0.75 + 0.25 * strength)
+    radius = float(rng.uniform(18, 46)) * (0.8 + 0.2 * strength)
     cloud = (0.45 + 0.8 * texture(rng, 24, size, x.device)).clamp_min(0)
     patch = (1 - ball(x, y, cx, cy, radius, radius * flat)).clamp_min(0) * cloud
     if lesion.kind == "infiltrate":
-        return 46 * strength * patch * rounded(maps.air, 25.0), [found(radius)]
-    hole, wall = float(rng.uniform(7, 18)), float(rng.uniform(3, 7))
+        return 70 * strength * patch * rounded(maps.air, 25.0), [found(radius)]
+    hole, wall = float(rng.uniform(8, 20)), float(rng.uniform(3, 8))
     outer, inner = hole + wall, hole
     shell = outer * _dome(ball(x, y, cx, cy, outer, outer)) - inner * _dome(ball(x, y, cx, cy, inner, inner))
-    return strength * (2 * shell + 14 * patch) * rounded(maps.air, 25.0), [found(outer)]
+    return strength * (1.6 * shell + 30 * patch) * rounded(maps.air, 25.0), [found(outer)]
 
 
 def _dome(squared: Tensor) -> Tensor:

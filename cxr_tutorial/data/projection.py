@@ -111,17 +111,18 @@ def lungs(chest: Chest, x: Tensor, y: Tensor) -> Lungs:
     trunk = rod(front, y, (chest.knob[0] - 4, chest.knob[1]), chest.ventricle[:2]) - chest.trunk
     atrium = ball(front, _sunk(y, chest.atrium[1]), *chest.atrium)
     ventricle = ball(front, _sunk(y, chest.ventricle[1]), *chest.ventricle)
-    field = torch.minimum(lateral - s, s - medial)
-    field = torch.minimum(field, torch.minimum(diaphragm - y, trunk))
+    middle_out = torch.minimum(s - medial, trunk)  # mm from mediastinum and heart
     for outline, scale in ((knob, chest.knob[2]), (atrium, chest.atrium[2]), (ventricle, chest.ventricle[3])):
-        field = torch.minimum(field, (root(outline) - 1) * scale)
-    field = torch.minimum(field, 1e4 * y)
+        middle_out = torch.minimum(middle_out, (root(outline) - 1) * scale)
+    field = torch.minimum(torch.minimum(middle_out, lateral - s), torch.minimum(diaphragm - y, 1e4 * y))
 
     deep = 2 * chest.depth * rounded(y, 0.8 * chest.cage) * rounded(lateral - s, 0.6 * chest.width)
     air = deep * (1 - 0.88 * rounded(medial - s, 24.0)) * (1 - rounded(y - diaphragm, 70.0))
     heart = 2 * chest.heart_depth * root(1 - torch.minimum(atrium, ventricle))
     heart = torch.maximum(heart, 80 * rounded(-trunk, chest.trunk))
     heart = torch.maximum(heart, 1.6 * chest.knob[2] * root(1 - knob))
+    fat = (1 - middle_out / 36).clamp(0, 1) * (1 - 0.5 * left)  # the lung is thinner beside the mediastinum
+    air = air * (1 - chest.medial_fat * fat)
     air = torch.minimum(air, (deep - heart).clamp_min(0) * 0.9 + 0.1 * air)
     return Lungs(lateral, diaphragm, air, field)
 
@@ -278,8 +279,8 @@ def vessel_tree(chest: Chest) -> NDArray[np.float64]:
     rng = np.random.default_rng(chest.seed + 1)
     pieces = []
     for side, lift in ((-1.0, 0.0), (1.0, HILUM_LIFT)):
-        count = 12
-        angle = np.linspace(-1.2, 1.5, count) + 0.12 * rng.standard_normal(count)
+        count = 14
+        angle = np.linspace(-1.3, 1.8, count) + 0.12 * rng.standard_normal(count)
         height = chest.hilum[1] - lift + 30 * np.linspace(-1, 1, count)
         start = np.stack([np.full(count, chest.hilum[0]), height], 1)
         radius = chest.vessels * rng.uniform(0.55, 1.0, count)

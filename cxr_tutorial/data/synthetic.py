@@ -97,11 +97,11 @@ def draw_view(rng: np.random.Generator, site: str) -> View:
         width = u(375, 450)
         field, row = (width, width * u(0.92, 1.05)), u(0.07, 0.2)
     bends = (
-        (u(-7, 7), 2 * np.pi / u(250, 700), u(0, 6.28)),
+        (u(-10, 10), 2 * np.pi / u(250, 700), u(0, 6.28)),
         (u(-6, 6), 2 * np.pi / u(200, 500), u(0, 6.28)),
         (u(-8, 8), 2 * np.pi / u(250, 700), u(0, 6.28)),
     )
-    return View((field[0] * magnify, field[1] * magnify), (u(0.45, 0.55), row), u(-0.06, 0.06), bends)
+    return View((field[0] * magnify, field[1] * magnify), (u(0.45, 0.55), row), u(-0.09, 0.09), bends)
 
 
 @torch.inference_mode()
