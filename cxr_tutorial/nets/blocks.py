@@ -10,8 +10,27 @@ from torch.nn import functional as F
 
 from cxr_tutorial.errors import InputError
 
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation, without the slow path that torch takes on a CPU for few channels.
+
+    In `channels_last` order torch's backward pass is vectorised over channels; with fewer than 16 it is several
+    times slower than in plain order, copies there and back included. The figures are the same.
+
+    >>> x = torch.rand(2, 8, 4, 4).contiguous(memory_format=torch.channels_last)
+    >>> y = BatchNorm2d(8)(x)
+    >>> bool(torch.allclose(y, nn.BatchNorm2d(8)(x))), y.is_contiguous(memory_format=torch.channels_last)
+    (True, True)
+    """
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> (N, C, H, W)
+        if self.training and x.device.type == "cpu" and x.shape[1] < 16 and not x.is_contiguous():
+            return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
+        return super().forward(x)
+
+
 NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": nn.BatchNorm2d,
+    "batch": BatchNorm2d,
     "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
     "group": lambda channels: nn.GroupNorm(min(8, channels), channels),
 }
