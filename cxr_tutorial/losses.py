@@ -121,7 +121,7 @@ def dice(
 ) -> Tensor:
     r"""Dice loss: the Tversky loss with both weights 1/2.
 
-    $$L_{D}=1-\frac{2\,TP+\varepsilon}{2\,TP+FP+FN+\varepsilon}
+    $$L_{Dice}=1-\frac{2\,TP+\varepsilon}{2\,TP+FP+FN+\varepsilon}
          =1-\frac{2\sum p_iy_i+\varepsilon}{\sum p_i+\sum y_i+\varepsilon}$$
 
     Parameters

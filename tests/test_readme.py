@@ -1,0 +1,42 @@
+"""README's figures are those of the records, and its Python runs."""
+
+import re
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from cxr_tutorial.results import load_records
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def table_row(name: str, group: str, part: str) -> str:
+    """One row of the table "What a minute is worth", from the records of three seeds."""
+    records = [r for r in load_records() if re.fullmatch(rf"{group}-s\d", r.id)]
+    assert sorted(r.config["seed"] for r in records) == [1, 2, 3]
+    dice = [r.metrics[part]["dice"] for r in records]
+    [n] = {d["n"] for d in dice}
+    means = sorted(d["mean"] for d in dice)
+    return f"| {name} | {n} | {median(means):.4f} | {means[0]:.4f} to {means[-1]:.4f} |"
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "part"),
+    [
+        ("JSRT, 172 masks", "jsrt", "test"),
+        ("Montgomery, 96 masks", "montgomery", "test"),
+        ("Shenzhen, 396 masks", "shenzhen", "test"),
+        ("JSRT, 10 masks", "jsrt-m10", "test"),
+        ("the same nets on Montgomery, never seen", "jsrt-m10", "montgomery"),
+    ],
+)
+def test_the_table_is_that_of_the_records(name, group, part):
+    assert table_row(name, group, part) in README
+
+
+def test_its_python_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXR_CACHE", str(tmp_path))
+    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(code.replace("seconds=30", "seconds=1"), {})
