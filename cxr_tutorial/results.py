@@ -73,9 +73,11 @@ def provenance(data: str, started: datetime, device: str) -> Provenance:
 
 
 def describe_device(kind: str) -> str:
-    """`"cuda"` or `"cpu"` in words, such as `"CPU, 2 threads, x86_64"`."""
+    """`"auto"`, `"cuda"` or `"cpu"` in words, such as `"CPU, 2 threads, x86_64"`."""
     import torch
 
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if kind == "cuda":
         return torch.cuda.get_device_name()
     return f"{kind.upper()}, {torch.get_num_threads()} threads, {platform.machine()}"

@@ -7,6 +7,7 @@ import pytest
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.results import (
     Record,
+    describe_device,
     load_records,
     provenance,
     read_curve,
@@ -40,6 +41,11 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
     assert again.provenance.versions["torch"]
     assert read_per_image(tmp_path / "one") == [{"part": "test"} | ROWS[0] | {"dice": 0.12346}]
     assert read_curve(tmp_path / "one") == []
+
+
+def test_the_device_is_named_whatever_was_asked_for():
+    assert "AUTO" not in describe_device("auto")
+    assert describe_device("cpu").startswith("CPU, ")
 
 
 def test_curves_come_back_as_numbers(tmp_path):
