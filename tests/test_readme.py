@@ -36,6 +36,13 @@ def test_the_table_is_that_of_the_records(name, group, part):
     assert table_row(name, group, part) in README
 
 
+def test_what_synthetic_pictures_alone_reach_is_that_of_the_record():
+    [record] = [r for r in load_records() if r.id == "synthetic-s1"]
+    names = {"jsrt": "JSRT", "montgomery": "Montgomery", "shenzhen": "Shenzhen"}
+    said = ", ".join(f"{record.metrics[key]['dice']['mean']:.4f} on {name}" for key, name in names.items())
+    assert said in README
+
+
 def test_its_python_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("CXR_CACHE", str(tmp_path))
     [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
