@@ -25,7 +25,7 @@ OnLog = Callable[[int, nn.Module], dict[str, float]]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a segmentor is trained; every default is this project's choice, measured on validation pictures.
+    """How a segmentor is trained; every default is this project's choice, from a few single runs, not a tuned optimum.
 
     Attributes
     ----------
