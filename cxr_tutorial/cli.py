@@ -96,7 +96,7 @@ def train(
     validate_every: Annotated[int, typer.Option(help="Steps between looks at the validation part.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     devices: Annotated[int, typer.Option(help="How many of them.")] = 1,
-    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
+    precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.")] = "auto",
 ) -> None:
     """Train a network and write the record of the run; an interrupted run goes on if called again.
 

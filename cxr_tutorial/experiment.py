@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -101,6 +101,7 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
     InputError : whatever in the configuration or the data cannot be used; `out` is there already.
     """
     started = datetime.now(UTC)
+    config = replace(config, recipe=config.recipe.resolved())  # the record names what was used
     examples = load(config.data, config.root)
     others = {name: load(name) for name in config.test_data}
     split = split_of(config, examples)

@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cxr_tutorial.errors import InputError
-from cxr_tutorial.nets.blocks import AttentionGate, ConvBlock, PyramidInput
+from cxr_tutorial.nets.blocks import AttentionGate, ConvBlock, ProgressiveHead, PyramidInput
 
 WIDTHS: dict[str, tuple[int, ...]] = {
     "tiny": (8, 16, 32, 64),
     "small": (8, 16, 32, 64, 128),
     "base": (32, 64, 128, 256, 512),
 }
+
+RULES = ("sum", "concat")
 
 NETS: dict[str, dict[str, Any]] = {
     prefix + "unet": {"pyramid": "p" in prefix, "progressive": "g" in prefix, "attention": "a" in prefix}
@@ -47,8 +49,9 @@ class Segmentor(nn.Module):
     down, transposed convolution up, skip connections by concatenation. The flags add, each on its own:
 
     - `pyramid`: the shrunken picture enters every encoder level below the first (`PyramidInput`);
-    - `progressive`: every decoder level predicts, and predictions are summed from coarse to fine,
-      $\hat a_m = a_m + \mathrm{Up}_2(\hat a_{m+1})$;
+    - `progressive`: every decoder level predicts (`ProgressiveHead`), and a prediction helps the finer one by
+      `rule`: `"sum"`, $\hat a_m = a_m + \mathrm{Up}_2(\hat a_{m+1})$, or `"concat"`, where the coarser
+      prediction $\mathrm{Up}_2(\sigma(\hat a_{m+1}))$ enters the finer decoder block as more channels;
     - `attention`: an `AttentionGate` on every skip connection but the finest.
 
     Parameters
@@ -57,6 +60,7 @@ class Segmentor(nn.Module):
     pyramid, progressive, attention : the three ideas.
     in_channels, out_channels : of picture and mask (several masks are independent, not exclusive).
     norm : `"batch"`, `"instance"` or `"group"`.
+    rule : how progressive predictions build on each other, `"sum"` or `"concat"`.
 
     Notes
     -----
@@ -81,11 +85,14 @@ class Segmentor(nn.Module):
         in_channels: int = 1,
         out_channels: int = 1,
         norm: str = "batch",
+        rule: str = "sum",
     ) -> None:
         super().__init__()
+        if rule not in RULES:
+            raise InputError(f"unknown progressive rule {rule!r}: choose one of {', '.join(RULES)}")
         w = _checked_widths(widths)
         self.widths, self.pyramid, self.progressive, self.attention = w, pyramid, progressive, attention
-        self.in_channels, self.out_channels, self.norm = in_channels, out_channels, norm
+        self.in_channels, self.out_channels, self.norm, self.rule = in_channels, out_channels, norm, rule
         finer = range(len(w) - 1)  # the levels that have a decoder
         self.encoder = nn.ModuleList(
             ConvBlock(in_channels if k == 0 else w[k - 1] + pyramid * w[k], w[k], norm) for k in range(len(w))
@@ -93,13 +100,14 @@ class Segmentor(nn.Module):
         self.inputs = nn.ModuleList(PyramidInput(in_channels, w[k]) for k in range(1, len(w)) if pyramid)
         self.up = nn.ModuleList(nn.ConvTranspose2d(w[k + 1], w[k], 2, stride=2) for k in finer)
         self.gates = nn.ModuleList(AttentionGate(w[k], w[k + 1], norm=norm) for k in finer[1:] if attention)
-        self.decoder = nn.ModuleList(ConvBlock(2 * w[k], w[k], norm) for k in finer)
-        self.heads = nn.ModuleList(nn.Conv2d(w[k], out_channels, 1) for k in (finer if progressive else finer[:1]))
+        hints = [out_channels * (progressive and rule == "concat" and k < finer[-1]) for k in finer]
+        self.decoder = nn.ModuleList(ConvBlock(2 * w[k] + hints[k], w[k], norm) for k in finer)
+        self.heads = nn.ModuleList(ProgressiveHead(w[k], out_channels) for k in (finer if progressive else finer[:1]))
 
     @property
     def options(self) -> dict[str, Any]:
         """The arguments that build this segmentor again."""
-        names = ("widths", "pyramid", "progressive", "attention", "in_channels", "out_channels", "norm")
+        names = ("widths", "pyramid", "progressive", "attention", "in_channels", "out_channels", "norm", "rule")
         return {name: getattr(self, name) for name in names}
 
     def forward(self, image: Tensor, return_attention: bool = False) -> SegmentorOutput:
@@ -114,11 +122,13 @@ class Segmentor(nn.Module):
             if self.attention and k > 0:
                 skip, a = self.gates[k - 1](skip, x)
                 maps.append(a)
-            x = self.decoder[k](torch.cat([skip, self.up[k](x)], dim=1))  # (N, w_k, h_k, w_k)
+            parts = [skip, self.up[k](x)]
+            if self.rule == "concat" and logits:
+                parts.append(F.interpolate(logits[-1].sigmoid(), scale_factor=2.0, mode="bilinear"))
+            x = self.decoder[k](torch.cat(parts, dim=1))  # (N, w_k, h_k, w_k)
             if k < len(self.heads):
-                logits.append(self.heads[k](x))
-                if len(logits) > 1:
-                    logits[-1] = logits[-1] + F.interpolate(logits[-2], scale_factor=2.0, mode="bilinear")
+                coarser = logits[-1] if self.rule == "sum" and logits else None
+                logits.append(self.heads[k](x, coarser))
         fine_to_coarse = [
             side[..., : -(-height // 2**m), : -(-width // 2**m)] for m, side in enumerate(reversed(logits))
         ]

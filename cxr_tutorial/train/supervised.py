@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cxr_tutorial.errors import InputError
 from cxr_tutorial.losses import get_loss
 from cxr_tutorial.nets.segmentor import Segmentor
 from cxr_tutorial.train.checkpoint import load_checkpoint, save_checkpoint
+from cxr_tutorial.train.machine import best_precision, keep_freed_memory
 from cxr_tutorial.train.objectives import segmentation_terms
 
 OnLog = Callable[[int, nn.Module], dict[str, float]]
@@ -37,7 +38,7 @@ class Recipe:
     ema : decay of the weights' running mean, which is what is returned; 0 returns the last weights.
     augmentation : see `data.batches.Augmentation`.
     seed : of the draws (the model brings its own initial weights).
-    accelerator, devices, precision : as in Lightning Fabric.
+    accelerator, devices, precision : as in Lightning Fabric; precision `"auto"` is what `best_precision` finds.
     """
 
     loss: str = "xe-tversky"
@@ -52,7 +53,11 @@ class Recipe:
     seed: int = 0
     accelerator: str = "auto"
     devices: int = 1
-    precision: str = "32-true"
+    precision: str = "auto"
+
+    def resolved(self) -> Recipe:
+        """The same recipe with the precision that this machine takes for `"auto"`."""
+        return replace(self, precision=best_precision(self.accelerator)) if self.precision == "auto" else self
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,8 @@ def fit_segmentor(
     from lightning_fabric import Fabric
     from tqdm.auto import tqdm
 
-    recipe = recipe or Recipe()
+    recipe = (recipe or Recipe()).resolved()
+    keep_freed_memory()
     budget = Budget(steps, epochs, seconds)
     loss = get_loss(recipe.loss, **recipe.loss_options)
     fabric = Fabric(accelerator=recipe.accelerator, devices=recipe.devices, precision=recipe.precision)  # type: ignore[arg-type]
