@@ -24,7 +24,7 @@ from cxr_tutorial.data import (
 from cxr_tutorial.data.splits import label_budget, patient_split, public_folds, public_split
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.losses import LOSSES, get_loss
-from cxr_tutorial.nets import NETS, Segmentor, build_segmentor
+from cxr_tutorial.nets import NETS, Segmentor, build_segmentor, summarize_segmentor
 from cxr_tutorial.results import load_records
 from cxr_tutorial.train import Recipe, fit_segmentor, load_weights, save_weights
 
@@ -62,4 +62,5 @@ __all__ = [
     "public_folds",
     "public_split",
     "save_weights",
+    "summarize_segmentor",
 ]

@@ -58,6 +58,11 @@ class Record:
     schema: int = SCHEMA
     folder: Path | None = field(default=None, compare=False)
 
+    @property
+    def group(self) -> str | None:
+        """The name of the folder that it lies in beside others: what the runs were made for."""
+        return self.folder.parent.name if self.folder else None
+
 
 def provenance(data: str, started: datetime, device: str) -> Provenance:
     """What can be said about this machine and this code, now."""

@@ -1,16 +1,21 @@
 """The networks: blocks and the segmentor (floor 1)."""
 
 from cxr_tutorial.nets.blocks import AttentionGate, ConvBlock, ProgressiveHead, PyramidInput
-from cxr_tutorial.nets.segmentor import NETS, WIDTHS, Segmentor, SegmentorOutput, build_segmentor
+from cxr_tutorial.nets.segmentor import NETS, RULES, WIDTHS, Segmentor, SegmentorOutput, build_segmentor
+from cxr_tutorial.nets.summary import Level, Summary, summarize_segmentor
 
 __all__ = [
     "NETS",
+    "RULES",
     "WIDTHS",
     "AttentionGate",
     "ConvBlock",
+    "Level",
     "ProgressiveHead",
     "PyramidInput",
     "Segmentor",
     "SegmentorOutput",
+    "Summary",
     "build_segmentor",
+    "summarize_segmentor",
 ]

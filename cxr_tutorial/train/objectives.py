@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,11 +15,15 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def segmentation_terms(
-    output: SegmentorOutput, mask: Tensor, has_mask: Tensor, loss: Loss, side_weight: float = 1.0
+    output: SegmentorOutput,
+    mask: Tensor,
+    has_mask: Tensor,
+    loss: Loss,
+    side_weight: float | Sequence[float] = 1.0,
 ) -> dict[str, Tensor]:
     r"""The supervised part of L_S, over the pictures whose mask is known.
 
-    $$L_S = \sum_m w_m\, \ell(y_m, \sigma(\hat a_m)), \qquad w_1 = 1,\; w_{m>1} = \texttt{side\_weight}$$
+    $$L_S = \sum_m w_m\, \ell(y_m, \sigma(\hat a_m)), \qquad w_1 = 1$$
 
     `y_m` is the mask at the size of side output m (nearest pixel). The mask of a picture that has none
     may hold anything, NaN included: it is never read.
@@ -28,11 +33,17 @@ def segmentation_terms(
     output : of the segmentor, for N pictures.
     mask : (N, C, H, W). has_mask : (N,) bool.
     loss : of logits and target.
-    side_weight : weight of each side output.
+    side_weight : w_m of the side outputs, >= 0: one number for all, or one each, fine to coarse.
 
     Returns
     -------
     The terms by name, `"seg"` and `"side"` (without side outputs: `"seg"` alone), and their sum `"total"`.
+
+    Raises
+    ------
+    InputError : no mask at all, a negative or infinite weight, or another number of weights than of side outputs.
+
+    Introduced in chapter 7.
 
     Source: weights of 1 as in the code of Abraham & Khan 2019; what the paper does is not known.
     """
@@ -40,12 +51,28 @@ def segmentation_terms(
         raise InputError("a batch without a single mask cannot train a segmentor: draw labelled pictures too")
     target = mask[has_mask]
     terms = {"seg": loss(output.logits[has_mask], target)}
-    if output.side_logits and side_weight:
-        terms["side"] = side_weight * sum(
+    weights = side_weights(side_weight, len(output.side_logits))
+    if any(weights):
+        terms["side"] = sum(
             (
-                loss(side[has_mask], F.interpolate(target, side.shape[-2:], mode="nearest-exact"))
-                for side in output.side_logits
+                weight * loss(side[has_mask], F.interpolate(target, side.shape[-2:], mode="nearest-exact"))
+                for weight, side in zip(weights, output.side_logits, strict=True)
+                if weight
             ),
             start=target.new_zeros(()),
         )
     return terms | {"total": sum(terms.values(), start=target.new_zeros(()))}
+
+
+def side_weights(side_weight: float | Sequence[float], sides: int) -> tuple[float, ...]:
+    """One checked weight for each of `sides` side outputs, fine to coarse.
+
+    >>> side_weights(0.5, 3)
+    (0.5, 0.5, 0.5)
+    """
+    weights = (side_weight,) * sides if isinstance(side_weight, int | float) else tuple(side_weight)
+    if len(weights) != sides or not all(math.isfinite(w) and w >= 0 for w in weights):
+        raise InputError(
+            f"side_weight must be a number >= 0, or one such number for each of {sides} side outputs, got {side_weight}"
+        )
+    return weights

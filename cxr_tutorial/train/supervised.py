@@ -31,7 +31,7 @@ class Recipe:
     Attributes
     ----------
     loss : a name in `losses.LOSSES`. loss_options : its keyword arguments.
-    side_weight : weight of each side output's loss.
+    side_weight : weight of each side output's loss; or one weight each, fine to coarse.
     batch_size : pictures per step and process.
     learning_rate : AdamW's, reached after `warmup` (part of the budget), then down to 0 on a cosine.
     weight_decay : AdamW's.
@@ -43,7 +43,7 @@ class Recipe:
 
     loss: str = "xe-tversky"
     loss_options: dict[str, Any] = field(default_factory=dict)
-    side_weight: float = 0.3
+    side_weight: float | tuple[float, ...] = 0.3
     batch_size: int = 8
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
