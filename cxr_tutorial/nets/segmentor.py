@@ -116,7 +116,8 @@ class Segmentor(nn.Module):
         height, width = image.shape[-2:]
         features = self._encode(_padded(image, 2 ** (len(self.widths) - 1)))
         x = features[-1]
-        logits, maps = [], []  # coarse to fine
+        logits: list[Tensor] = []  # coarse to fine
+        maps: list[Tensor] = []
         for k in reversed(range(len(self.decoder))):
             skip = features[k]
             if self.attention and k > 0:

@@ -48,7 +48,8 @@ class Summary:
 
     def __str__(self) -> str:
         rows = [
-            f"{one.level:>5} {one.size[0]:>6} x {one.size[1]:<5}{one.width:>6}{one.parameters:>12,}{one.flops / 1e6:>12.1f}"
+            f"{one.level:>5} {one.size[0]:>6} x {one.size[1]:<5}{one.width:>6}"
+            f"{one.parameters:>12,}{one.flops / 1e6:>12.1f}"
             for one in self.levels
         ]
         head = f"{'level':>5} {'pixels':>11}   {'width':>6}{'parameters':>12}{'MFLOP':>12}"
