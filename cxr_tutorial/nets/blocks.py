@@ -34,7 +34,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         out, mean, var = _BatchNorm.apply(x, self.weight, self.bias, self.eps)
         pixels = x.numel() // x.shape[1]
         with torch.no_grad():
-            self.num_batches_tracked.add_(1)  # type: ignore[operator]
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
             self.running_mean.lerp_(mean, self.momentum)  # type: ignore[arg-type, union-attr]
             self.running_var.lerp_(var * (pixels / max(1, pixels - 1)), self.momentum)  # type: ignore[arg-type, union-attr]
         return out
