@@ -24,10 +24,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cxr_tutorial.data.example import Examples
-from cxr_tutorial.data.images import resize_image, resize_mask, standardize
+from cxr_tutorial.data.images import mask_coverage, resize_image, standardize
 from cxr_tutorial.errors import InputError
 
-CACHE_FORMAT = 1  # raise when the same entries would be written differently
+CACHE_FORMAT = 2  # raise when the same entries would be written differently
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +36,15 @@ class CachedSet:
 
     Attributes
     ----------
-    images, masks : (M, S, S) uint8 memory maps of the whole set; masks hold 0 and 1.
+    images : (M, S, S) uint8 memory map of the whole set.
+    coverage : (M, S, S) uint8 memory map: how much of each pixel is mask, 0 to 255. A border between two pixels
+        is kept, so that a moved or turned mask is cut where the full-size one would be.
     rows : (N,) the rows of this view.
     ids, labels, has_mask : of this view; a label of -1 is unknown.
     """
 
     images: NDArray[np.uint8]
-    masks: NDArray[np.uint8]
+    coverage: NDArray[np.uint8]
     rows: NDArray[np.int64]
     ids: tuple[str, ...]
     labels: NDArray[np.int64]
@@ -54,6 +56,11 @@ class CachedSet:
     @property
     def size(self) -> int:
         return int(self.images.shape[-1])
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """(M, S, S) masks of the whole set: the pixels that are covered by more than one half."""
+        return self.coverage > 127
 
     def select(self, ids: Iterable[str]) -> CachedSet:
         """The view that holds these ids only, in this order."""
@@ -86,7 +93,7 @@ class CachedSet:
         for row, visible in zip(self.rows, self.has_mask, strict=True):
             digest.update(self.images[row].tobytes())
             if visible:
-                digest.update(self.masks[row].tobytes())
+                digest.update(self.coverage[row].tobytes())
         return digest.hexdigest()
 
     def _positions(self, ids: Iterable[str]) -> list[int]:
@@ -128,7 +135,7 @@ def cache(examples: Examples, size: int, folder: str | Path | None = None) -> Ca
         _write_cache(examples, size, home)
     return CachedSet(
         images=np.load(home / "images.npy", mmap_mode="r"),
-        masks=np.load(home / "masks.npy", mmap_mode="r"),
+        coverage=np.load(home / "coverage.npy", mmap_mode="r"),
         rows=np.arange(len(examples)),
         ids=tuple(examples.ids),
         labels=np.array([-1 if label is None else label for label in examples.labels], dtype=np.int64),
@@ -142,13 +149,13 @@ def _write_cache(examples: Examples, size: int, home: Path) -> None:
     try:
         shape = (len(examples), size, size)
         images = np.lib.format.open_memmap(unfinished / "images.npy", "w+", np.uint8, shape)
-        masks = np.lib.format.open_memmap(unfinished / "masks.npy", "w+", np.uint8, shape)
+        coverage = np.lib.format.open_memmap(unfinished / "coverage.npy", "w+", np.uint8, shape)
         for i, example in enumerate(examples):
             images[i] = np.rint(255 * np.clip(resize_image(example.image, (size, size)), 0, 1))
             if example.mask is not None:
-                masks[i] = resize_mask(example.mask, (size, size))
+                coverage[i] = mask_coverage(example.mask, (size, size))
         images.flush()
-        masks.flush()
+        coverage.flush()
         try:
             unfinished.rename(home)
         except OSError:
@@ -210,8 +217,8 @@ def augment(images: Tensor, masks: Tensor, how: Augmentation, generator: torch.G
 
     Parameters
     ----------
-    images, masks : (B, 1, S, S) float in [0, 1] on the generator's device. What is turned in from
-        outside is 0: dark air, no lung.
+    images, masks : (B, 1, S, S) float in [0, 1] on the generator's device; a mask may hold coverage, and comes back
+        cut at one half. What is turned in from outside is 0: dark air, no lung.
 
     >>> x = torch.rand(2, 1, 32, 32)
     >>> moved, mask = augment(x, (x > 0.5).float(), Augmentation(), torch.Generator().manual_seed(0))
@@ -314,7 +321,7 @@ class Batches:
         rows = self.data.rows[index]
         visible = torch.from_numpy(self.data.has_mask[index])
         image = torch.from_numpy(self.data.images[rows]).to(self.device).unsqueeze(1).float() / 255
-        mask = torch.from_numpy(self.data.masks[rows]).to(self.device).unsqueeze(1).float()
+        mask = torch.from_numpy(self.data.coverage[rows]).to(self.device).unsqueeze(1).float() / 255
         generator = torch.Generator(self.device).manual_seed(_mixed(self.seed, step, self.rank))
         image, mask = augment(image, mask, self.augmentation, generator)
         visible = visible.to(self.device)

@@ -177,20 +177,29 @@ def resize_image(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[n
     return np.asarray(resized).clip(0, 1)
 
 
+def mask_coverage(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """How much of each pixel of a (height, width) grid is mask, 0 to 255 (enlarging interpolates).
+
+    >>> mask_coverage(np.array([[True, True, False, False], [True, False, False, True]]), (1, 2))
+    array([[191,  64]], dtype=uint8)
+    """
+    from PIL import Image
+
+    full = np.asarray(mask, dtype=np.uint8) * np.uint8(255)
+    if mask.shape == tuple(size):
+        return full
+    shrinks = size[0] <= mask.shape[0] and size[1] <= mask.shape[1]
+    filter_ = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(full).resize(size[::-1], filter_))
+
+
 def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Resize a mask to (height, width): the area that is lung, cut at one half (enlarging interpolates).
+    """Resize a mask to (height, width): what is covered by more than one half (see `mask_coverage`).
 
     >>> resize_mask(np.array([[True, True, False, False], [True, False, False, True]]), (1, 2))
     array([[ True, False]])
     """
-    from PIL import Image
-
-    if mask.shape == tuple(size):
-        return mask
-    shrinks = size[0] <= mask.shape[0] and size[1] <= mask.shape[1]
-    filter_ = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-    resized = Image.fromarray(np.asarray(mask, dtype=np.uint8) * np.uint8(255)).resize(size[::-1], filter_)
-    return np.asarray(resized) > 127
+    return mask_coverage(mask, size) > 127
 
 
 def standardize(images: Tensor) -> Tensor:

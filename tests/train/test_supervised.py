@@ -104,11 +104,11 @@ def test_a_budget_is_exactly_one_positive_number(bad):
 
 def test_pictures_without_a_visible_mask_do_not_count(data):
     few = data.reveal(masks=data.ids[:3])
-    hidden = few.masks.copy()
-    hidden[np.flatnonzero(~few.has_mask)] = 1
+    hidden = few.coverage.copy()
+    hidden[np.flatnonzero(~few.has_mask)] = 255
     from dataclasses import replace
 
-    assert same(fit(few, steps=2).model, fit(replace(few, masks=hidden), steps=2).model)
+    assert same(fit(few, steps=2).model, fit(replace(few, coverage=hidden), steps=2).model)
 
 
 def test_divergence_is_said_at_once(data):
