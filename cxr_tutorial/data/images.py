@@ -181,7 +181,7 @@ def mask_coverage(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.
     """How much of each pixel of a (height, width) grid is mask, 0 to 255 (enlarging interpolates).
 
     >>> mask_coverage(np.array([[True, True, False, False], [True, False, False, True]]), (1, 2))
-    array([[191,  64]], dtype=uint8)
+    array([[192,  64]], dtype=uint8)
     """
     from PIL import Image
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from cxr_tutorial.data.batches import Augmentation, Batches, CachedSet
@@ -166,7 +166,7 @@ def fit_segmentor(
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
-    average = AveragedModel(model, avg_fn=_ramped_mean(recipe.ema), use_buffers=True)
+    average = AveragedModel(model, multi_avg_fn=_ramped_mean(recipe.ema), use_buffers=True)
     run = {
         "recipe": repr(recipe),
         "budget": repr(budget),
@@ -239,12 +239,13 @@ def _schedule(done: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
 
-def _ramped_mean(decay: float) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | int], torch.Tensor]:
+def _ramped_mean(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
     """A running mean that follows closely at first: decay min(decay, (1 + n) / (10 + n)) after n updates."""
 
-    def mean(average: torch.Tensor, current: torch.Tensor, n: torch.Tensor | int) -> torch.Tensor:
-        if not average.is_floating_point():
-            return current
-        return torch.lerp(average, current, 1 - min(decay, (1 + float(n)) / (10 + float(n))))
+    def update(average: list[Tensor], current: list[Tensor], n: Tensor | int) -> None:
+        if average[0].is_floating_point():
+            torch._foreach_lerp_(average, current, 1 - min(decay, (1 + float(n)) / (10 + float(n))))
+        else:
+            torch._foreach_copy_(average, current)
 
-    return mean
+    return update
