@@ -21,6 +21,7 @@ from cxr_tutorial.train.checkpoint import load_checkpoint, save_checkpoint
 from cxr_tutorial.train.machine import best_precision, keep_freed_memory
 from cxr_tutorial.train.objectives import segmentation_terms
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
 OnLog = Callable[[int, nn.Module], dict[str, float]]
 
 
@@ -239,10 +240,10 @@ def _schedule(done: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
 
-def _ramped_mean(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+def _ramped_mean(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """A running mean that follows closely at first: decay min(decay, (1 + n) / (10 + n)) after n updates."""
 
-    def update(average: list[Tensor], current: list[Tensor], n: Tensor | int) -> None:
+    def update(average: Tensors, current: Tensors, n: Tensor | int) -> None:
         if average[0].is_floating_point():
             torch._foreach_lerp_(average, current, 1 - min(decay, (1 + float(n)) / (10 + float(n))))
         else:
