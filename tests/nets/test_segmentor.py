@@ -31,7 +31,7 @@ def test_without_flags_it_is_a_plain_unet():
 
 
 @pytest.mark.parametrize("net", SEVERAL)
-@pytest.mark.parametrize("size", [(16, 16), (17, 16), (65, 49)])
+@pytest.mark.parametrize("size", [(16, 16), (17, 16), (65, 49), (255, 193)])
 def test_any_size_comes_back_as_it_went_in(net, size):
     output = build_segmentor(net, "small").eval()(torch.randn(1, 1, *size), return_attention=True)
     assert output.logits.shape == (1, 1, *size)
@@ -67,6 +67,40 @@ def test_progressive_prediction_is_the_running_sum_of_levels():
         torch.testing.assert_close(side, was + 1)
 
 
+def test_concatenated_predictions_enter_the_finer_block():
+    net = build_segmentor("gunet", "tiny", rule="concat").eval()
+    plain = build_segmentor("unet", "tiny")
+    extra = [a.shape[1] - b.shape[1] for a, b in zip(first_convs(net), first_convs(plain), strict=True)]
+    assert extra == [1, 1, 0]  # fine to coarse: the coarsest decoder block has nothing before it
+    image = torch.randn(1, 1, 32, 32)
+    before = net(image)
+    with torch.no_grad():
+        net.heads[-1].bias += 1.0
+    after = net(image)
+    torch.testing.assert_close(after.side_logits[-1], before.side_logits[-1] + 1)
+    assert not torch.allclose(after.logits, before.logits)  # it hears of it, but it is no sum
+
+
+def first_convs(net: Segmentor) -> list[torch.Tensor]:
+    return [block[0].weight for block in net.decoder]
+
+
+@pytest.mark.parametrize("net", SEVERAL)
+def test_padding_neither_moves_nor_stretches(net):
+    """A picture whose edge is repeated by hand up to the next multiple gives the same logits, cropped."""
+    model = build_segmentor(net, "tiny").eval()
+    image = torch.randn(1, 1, 30, 21)
+    by_hand = nn.functional.pad(image, (0, 3, 0, 2), mode="replicate")
+    torch.testing.assert_close(model(image).logits, model(by_hand).logits[..., :30, :21])
+
+
+def test_pictures_of_a_batch_do_not_meet_in_evaluation():
+    model = build_segmentor("pgaunet", "tiny").eval()
+    images = torch.randn(3, 1, 32, 32)
+    one_by_one = torch.cat([model(image[None]).logits for image in images])
+    torch.testing.assert_close(model(images).logits, one_by_one, atol=1e-5, rtol=1e-5)
+
+
 def test_gate_follows_the_formula_of_oktay():
     gate = AttentionGate(4, 6).eval()
     x, g = torch.randn(1, 4, 8, 8), torch.randn(1, 6, 4, 4)
@@ -91,6 +125,7 @@ def test_impossible_images_are_named(bad):
         (lambda: Segmentor("huge"), "unknown widths 'huge'"),
         (lambda: Segmentor((8,)), "2 to 5 positive numbers"),
         (lambda: Segmentor("tiny", norm="layer"), "unknown norm 'layer'"),
+        (lambda: Segmentor("tiny", rule="product"), "unknown progressive rule 'product': choose one of sum, concat"),
     ],
 )
 def test_unknown_choices_list_the_known(call, message):

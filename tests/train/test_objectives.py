@@ -46,3 +46,22 @@ def test_a_batch_without_a_mask_is_an_error():
     output, mask = example()
     with pytest.raises(InputError, match="without a single mask"):
         segmentation_terms(output, mask, torch.zeros(4, dtype=torch.bool), cross_entropy)
+
+
+def test_side_outputs_can_be_weighted_one_by_one():
+    output, mask = example()
+    known = torch.ones(4, dtype=torch.bool)
+    alone = [
+        cross_entropy(side, torch.nn.functional.interpolate(mask, side.shape[-2:], mode="nearest-exact"))
+        for side in output.side_logits
+    ]
+    terms = segmentation_terms(output, mask, known, cross_entropy, side_weight=(0.5, 0.0))
+    torch.testing.assert_close(terms["side"], 0.5 * alone[0])
+    assert "side" not in segmentation_terms(output, mask, known, cross_entropy, side_weight=0)
+
+
+@pytest.mark.parametrize("bad", [-1.0, float("nan"), (0.5,), (0.5, -0.1), (1.0, 1.0, 1.0)])
+def test_weights_that_cannot_be_are_named(bad):
+    output, mask = example()
+    with pytest.raises(InputError, match="one such number for each of 2 side outputs, got"):
+        segmentation_terms(output, mask, torch.ones(4, dtype=torch.bool), cross_entropy, side_weight=bad)
