@@ -89,7 +89,7 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Budget in steps.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Budget in epochs.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Budget in seconds of training.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Pictures per step.")] = 8,
+    batch_size: Annotated[int, typer.Option(help="Pictures per step.")] = 4,
     learning_rate: Annotated[float, typer.Option(help="AdamW's, at its top.")] = 4e-3,
     seed: Annotated[int, typer.Option(help="Of weights, draws, budget and patient split.")] = 0,
     test_data: Annotated[list[str] | None, typer.Option(help="One more set to test on; may be repeated.")] = None,

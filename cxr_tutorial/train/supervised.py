@@ -45,7 +45,7 @@ class Recipe:
     loss: str = "xe-tversky"
     loss_options: dict[str, Any] = field(default_factory=dict)
     side_weight: float | tuple[float, ...] = 0.3
-    batch_size: int = 8
+    batch_size: int = 4
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
     warmup: float = 0.05
