@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import overload
 
@@ -77,12 +78,15 @@ class Examples(Sequence[Example]):
     read : decodes the example behind an entry.
     name : the data set's name.
     release : which release of the data set was found, in words.
+    read_all : decodes the examples behind several entries, one after the other, where that is faster than one by
+        one; iterating uses it.
     """
 
     entries: tuple[Entry, ...]
     read: Callable[[Entry], Example] = field(repr=False)
     name: str
     release: str = ""
+    read_all: Callable[[Sequence[Entry]], Iterator[Example]] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -96,9 +100,12 @@ class Examples(Sequence[Example]):
             return self.subset(range(len(self))[index])
         return self.read(self.entries[index])
 
+    def __iter__(self) -> Iterator[Example]:
+        return self.read_all(self.entries) if self.read_all else map(self.read, self.entries)
+
     def subset(self, indices: Iterable[int]) -> Examples:
         """The examples at these positions, in this order."""
-        return Examples(tuple(self.entries[i] for i in indices), self.read, self.name, self.release)
+        return replace(self, entries=tuple(self.entries[i] for i in indices))
 
     def select(self, ids: Iterable[str]) -> Examples:
         """The examples with these ids, in this order."""
@@ -140,5 +147,9 @@ class Examples(Sequence[Example]):
         def read(entry: Entry) -> Example:
             return self.read(entry) if entry in mine else other.read(entry)
 
+        def read_all(entries: Sequence[Entry]) -> Iterator[Example]:
+            for ours, run in groupby(entries, mine.__contains__):
+                yield from replace(self if ours else other, entries=tuple(run))
+
         release = f"{self.release} + {other.release}"
-        return Examples(self.entries + other.entries, read, f"{self.name}+{other.name}", release)
+        return Examples(self.entries + other.entries, read, f"{self.name}+{other.name}", release, read_all)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Generic
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from cxr_tutorial.data.anatomy import Number, together
+from cxr_tutorial.data.projection import LOG2_E, root_
 
 SITES = ("a", "b", "c")
 
@@ -24,7 +30,7 @@ _GLYPHS = {
 
 
 @dataclass(frozen=True)
-class Exposure:
+class Exposure(Generic[Number]):
     r"""How the rays are made and caught.
 
     Attributes
@@ -41,27 +47,27 @@ class Exposure:
     grain : noise of film or digitiser in grey levels of a [0, 1] picture.
     """
 
-    tissue: float
-    bone: float
-    scatter: float
-    spread: float
-    photons: float
-    blur: float
-    film: float
-    level: float
-    detail: float
-    detail_radius: float
-    gamma: float
-    black: float
-    white: float
-    grain: float
+    tissue: Number
+    bone: Number
+    scatter: Number
+    spread: Number
+    photons: Number
+    blur: Number
+    film: Number
+    level: Number
+    detail: Number
+    detail_radius: Number
+    gamma: Number
+    black: Number
+    white: Number
+    grain: Number
 
 
-def draw_exposure(rng: np.random.Generator, site: str) -> Exposure:
+def draw_exposure(rng: np.random.Generator, site: str) -> Exposure[float]:
     """One exposure as site a (film, digitised), b (computed radiography, dark) or c (digital, processed) makes them."""
 
     def u(low: float, high: float) -> float:
-        return float(rng.uniform(low, high))
+        return low + (high - low) * rng.random()
 
     common = Exposure(
         tissue=u(0.0165, 0.0215),
@@ -117,7 +123,7 @@ def blurred(image: Tensor, sigma: float) -> Tensor:
 
 
 def expose(
-    tissue: Tensor, bone: Tensor, lung: Tensor, exposure: Exposure, pixel: float, rng: np.random.Generator
+    tissue: Tensor, bone: Tensor, lung: Tensor, exposure: Exposure[float], pixel: float, rng: np.random.Generator
 ) -> Tensor:
     r"""The picture that a beam makes: air dark, bone light, (H, W) in [0, 1].
 
@@ -133,34 +139,57 @@ def expose(
     lung : (H, W), 1 in the lungs, where the automatic exposure measures.
     pixel : mm per pixel.
     """
+    return expose_all(tissue[None], bone[None], lung[None], [exposure], [pixel], [rng])[0]
+
+
+def expose_all(
+    tissue: Tensor,
+    bone: Tensor,
+    lung: Tensor,
+    exposures: Sequence[Exposure[float]],
+    pixels: Sequence[float],
+    rngs: Sequence[np.random.Generator],
+) -> Tensor:
+    """What `expose` does, for several pictures at once: maps are (B, H, W)."""
     size = tissue.shape[-1]
-    primary = torch.exp(-(exposure.tissue * tissue + exposure.bone * bone))
-    born = primary.sqrt() * (1 - primary)
-    energy = primary + exposure.scatter * blurred(born, exposure.spread / pixel)
-    energy = blurred(energy, exposure.blur / pixel)
-    noise = torch.as_tensor(rng.standard_normal((size, size), dtype=np.float32), device=tissue.device)
-    photons = exposure.photons * (128 / size) ** 2
-    energy = (energy + (energy / photons).sqrt() * noise).clamp_min(1e-4)
-    behind_lung = ((energy * lung).sum() + 1e-3) / (lung.sum() + 1e-3)
-    if exposure.film > 0:
-        image = 1 / (1 + (energy * (exposure.level / behind_lung)) ** exposure.film)
-    else:
-        image = -torch.log(energy)
-        dense = F.avg_pool2d(image[None], max(1, size // 16)).amax().clamp_min(0.1)
-        image = image * (exposure.level / dense)
-    if exposure.detail > 0:
-        image = image + exposure.detail * (image - blurred(image, exposure.detail_radius / pixel))
-    image = image.clamp(1e-4, 1) ** exposure.gamma
-    image = exposure.black + (exposure.white - exposure.black) * image
-    return (image - exposure.grain * noise.flip(0)).clamp(0, 1)  # the same draw upside down: no second one needed
+    beam: Exposure[Tensor] = together(exposures, tissue.device)
+    primary = (tissue * (-LOG2_E * beam.tissue) + bone * (-LOG2_E * beam.bone)).exp2_()
+    born = (1 - primary) * root_(primary.clone())
+    energy = primary + beam.scatter * _blurred(born, beam.spread, pixels)
+    energy = _blurred(energy, beam.blur, pixels)
+    grains = np.stack([rng.standard_normal((size, size), dtype=np.float32) for rng in rngs])
+    noise = torch.as_tensor(grains, device=tissue.device)
+    energy = (energy + root_(energy / (beam.photons * (128 / size) ** 2)) * noise).clamp_min_(1e-4)
+    measured = [(part.sum((1, 2), dtype=torch.float64) + 1e-3)[:, None, None] for part in (energy * lung, lung)]
+    behind_lung = (measured[0] / measured[1]).float()
+    density = -torch.log(energy)
+    film = torch.sigmoid(beam.film * (density - torch.log(beam.level / behind_lung)))
+    dense = F.avg_pool2d(density, max(1, size // 16)).amax((1, 2), keepdim=True).clamp_min(0.1)
+    image = torch.lerp(density * (beam.level / dense), film, (beam.film > 0).float())
+    image = image + beam.detail * (image - _blurred(image, beam.detail_radius, pixels))
+    image = image.clamp_(1e-4, 1) ** beam.gamma
+    image = beam.black + (beam.white - beam.black) * image
+    return (image - beam.grain * noise.flip(1)).clamp_(0, 1)  # the same draw upside down: no second one needed
+
+
+def _blurred(images: Tensor, sigmas: Tensor, pixels: Sequence[float]) -> Tensor:
+    """Each picture blurred as its own exposure says; `sigmas` in mm."""
+    wide = zip(images, sigmas.flatten().tolist(), pixels, strict=True)
+    return torch.stack([blurred(image, sigma / pixel) for image, sigma, pixel in wide])
+
+
+@cache
+def _letters(words: str) -> Tensor:
+    """Framed letters, (1, 1, 9, wide)."""
+    cells = [np.array([list(line) for line in _GLYPHS[letter].split()], dtype=np.float32) for letter in words]
+    framed = [np.pad(cell, ((1, 1), (1, 0))) for cell in cells] + [np.zeros((9, 1), np.float32)]
+    return torch.as_tensor(np.concatenate(framed, axis=1))[None, None]
 
 
 def _text(image: Tensor, words: str, row: float, col: float, height: float, ink: float, plate: float | None) -> None:
     """Burn letters in, in place; sizes are shares of the picture, `plate` is the grey of what they stand on."""
     size = image.shape[-1]
-    cells = [np.array([list(line) for line in _GLYPHS[letter].split()], dtype=np.float32) for letter in words]
-    framed = [np.pad(cell, ((1, 1), (1, 0))) for cell in cells] + [np.zeros((9, 1), np.float32)]
-    shape = torch.as_tensor(np.concatenate(framed, axis=1), device=image.device)[None, None]
+    shape = _letters(words).to(image.device)
     tall = max(3, round(height * size * 9 / 7))
     wide = max(3, round(tall * shape.shape[-1] / 9))
     cover = F.interpolate(shape, size=(tall, wide), mode="area" if tall < 9 else "bilinear")[0, 0]
@@ -237,9 +266,9 @@ def _plate(image: Tensor, lung: Tensor, rng: np.random.Generator) -> None:
     plate, ink = (1.0, 0.05) if rng.random() < 0.8 else (None, 0.9)
     _text(image, "PA", place, start + 0.03, 0.028, ink, plate)
     _text(image, "ERECT", place + 0.055, start, 0.028, ink, plate)
-    for _ in range(int(rng.integers(6, 30))):
-        r, c = int((place + rng.uniform(0.01, 0.29)) * size), int(rng.uniform(0.86, 0.98) * size)
-        image[r : r + 2, c : c + 1] = 0.8
+    marks = rng.random((int(rng.integers(6, 30)), 2)) * (0.28, 0.12) + (place + 0.01, 0.86)
+    r, c = torch.as_tensor((marks * size).astype(np.int64), device=image.device).T
+    image[r, c] = image[(r + 1).clamp_max(size - 1), c] = 0.8
 
 
 def _detector(image: Tensor, rng: np.random.Generator) -> None:

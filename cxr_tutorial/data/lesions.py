@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from cxr_tutorial.data.anatomy import Chest, View
 from cxr_tutorial.data.example import Finding
-from cxr_tutorial.data.projection import Projection, ball, lungs, rounded, splat, step, texture
+from cxr_tutorial.data.projection import Projection, ball, lungs, root_, rounded, splat, step, texture
 
 KINDS = {  # how often, by site
     "a": {"nodule": 1.0},
@@ -18,6 +19,7 @@ KINDS = {  # how often, by site
     "c": {"infiltrate": 0.4, "cavity": 0.2, "effusion": 0.28, "miliary": 0.12},
 }
 SUBTLETY = (0.16, 0.19, 0.33, 0.24, 0.08)  # how often JSRT's nodules have the grades 1 to 5
+CANDIDATES = 600  # points among which a lesion finds its place
 STRENGTH = (0.5, 0.8, 1.2, 1.7, 2.4)  # of a finding of each grade
 
 
@@ -39,21 +41,64 @@ def draw_lesions(rng: np.random.Generator, site: str) -> list[Lesion]:
     return [Lesion(kind, grade, int(rng.integers(2**31))) for _ in range(count)]
 
 
-def add_lesion(lesion: Lesion, maps: Projection, chest: Chest, view: View) -> tuple[Tensor, list[Finding]]:
+@dataclass(frozen=True)
+class Place:
+    """The middle of a lesion: as shares of the picture's width and height, and in mm of the patient."""
+
+    col: float
+    row: float
+    x: float
+    y: float
+
+
+def place_lesions(
+    lesions: Sequence[Lesion], rngs: Sequence[np.random.Generator], chest: Chest[Tensor], view: View[Tensor]
+) -> list[Place]:
+    """A place in the lung field where each lesion's kind likes to be; the lesion's own patient and view are given.
+
+    It is drawn in the patient, so that two pictures of one patient show it in the same place.
+    """
+    draws = np.stack([rng.random(3 * CANDIDATES) for rng in rngs])
+    across, down, luck = torch.as_tensor(draws, dtype=torch.float32, device=view.tilt.device)[:, None].chunk(3, dim=-1)
+    x, y = (2 * across - 1) * chest.width, down * (torch.maximum(*chest.dome) + chest.angle)  # (B, 1, CANDIDATES)
+    depth = lungs(chest, x, y).field
+    col, row = view.to_picture(x, y)
+    apices = torch.exp(-0.5 * ((y / chest.dome[0] - 0.25) / 0.2) ** 2)
+    lowest_corner = torch.exp((y - 1.1 * chest.dome[0]) / 12) * step(x.abs() - 0.55 * chest.width)
+    likings = {"infiltrate": apices, "cavity": apices, "effusion": lowest_corner}
+    everywhere = torch.ones_like(y)
+    liking = torch.stack([likings.get(lesion.kind, everywhere)[i] for i, lesion in enumerate(lesions)])
+    allowed = (depth > 6) & (col > 0.03) & (col < 0.97) & (row > 0.03) & (row < 0.97)
+    allowed |= ~allowed.any(-1, keepdim=True) & (depth >= depth.amax(-1, keepdim=True))
+    race = luck.clamp_min(1e-9).log() / (liking + 1e-6)
+    best = race.masked_fill(~allowed, -torch.inf).argmax(-1, keepdim=True)  # first of exponential waiting times
+    col, row = col.gather(-1, best), row.gather(-1, best)
+    middles = torch.cat([col, row, *view.to_patient(col, row)], dim=-1)[:, 0]
+    return [Place(*middle) for middle in middles.tolist()]
+
+
+def add_lesion(
+    lesion: Lesion,
+    place: Place,
+    rng: np.random.Generator,
+    maps: Projection,
+    chest: Chest[float],
+    view: View[float],
+) -> tuple[Tensor, list[Finding]]:
     """Water-like tissue that a lesion adds to the lungs, (H, W) in mm, and where in the picture it is.
 
-    >>> from cxr_tutorial.data.anatomy import draw_chest
+    >>> from cxr_tutorial.data.anatomy import draw_chest, together
     >>> from cxr_tutorial.data.projection import project
     >>> chest = draw_chest(np.random.default_rng(0))
     >>> view = View(field=(358.0, 358.0), apex=(0.5, 0.08), tilt=0.0, bends=((0.0, 0.0, 0.0),) * 3)
-    >>> added, (nodule,) = add_lesion(Lesion("nodule", 5, 1), project(chest, view, 64), chest, view)
+    >>> lesion, rng = Lesion("nodule", 5, 1), np.random.default_rng(1)
+    >>> [place] = place_lesions([lesion], [rng], together([chest]), together([view]))
+    >>> added, (nodule,) = add_lesion(lesion, place, rng, project(chest, view, 64), chest, view)
     >>> nodule.kind, nodule.subtlety, bool(added.max() > 5)
     ('nodule', 5, True)
     """
-    rng = np.random.default_rng(lesion.seed)
     size = maps.x.shape[-1]
-    col, row = _place(chest, view, lesion.kind, rng)
-    cx, cy = (float(value) for value in view.to_patient(torch.tensor(col), torch.tensor(row)))
+    col, row, cx, cy = place.col, place.row, place.x, place.y
     strength = STRENGTH[lesion.grade - 1]
     pixel = (view.field[0] * view.field[1]) ** 0.5 / size
     x, y = maps.x, maps.y
@@ -70,8 +115,9 @@ def add_lesion(lesion: Lesion, maps: Projection, chest: Chest, view: View) -> tu
     if lesion.kind == "miliary":
         count = 9000
         radii = rng.uniform(1.0, 2.4, count) * (0.8 + 0.2 * strength)
-        mass = splat(rng.random(count), rng.random(count), 4.19 * radii**3 * strength, size) / pixel**2
-        dots = torch.as_tensor(mass, dtype=torch.float32, device=x.device)
+        drawn = np.stack([rng.random(count), rng.random(count), 4.19 * radii**3 * strength / pixel**2])
+        right, down, mass = torch.as_tensor(drawn, dtype=torch.float32, device=x.device)[:, None]
+        dots = splat(right, down, mass, size)[0]
         middles = [torch.tensor([side * 0.62 * chest.width, 0.45 * chest.dome[0]]) for side in (-1, 1)]
         places = [[float(v) for v in view.to_picture(middle[0], middle[1])] for middle in middles]
         both = [found(0.3 * chest.width, (place[0], place[1])) for place in places]
@@ -81,7 +127,7 @@ def add_lesion(lesion: Lesion, maps: Projection, chest: Chest, view: View) -> tu
         height = float(rng.uniform(14, 34)) * (0.6 + 0.9 * strength)
         side = 1.0 if cx > 0 else -1.0
         s = (side * x).clamp_min(0) / chest.width
-        level = chest.dome[int(cx > 0)] + 0.3 * chest.angle - height - 1.3 * height * s**4  # the meniscus
+        level = chest.dome[int(cx > 0)] + 0.3 * chest.angle - height - 1.3 * height * (s * s).square()  # the meniscus
         fluid = rounded(y - level, 30.0) * step(side * x)
         return (1 - chest.lung_density) * fluid * maps.air, [found(0.6 * height)]
 
@@ -98,28 +144,4 @@ def add_lesion(lesion: Lesion, maps: Projection, chest: Chest, view: View) -> tu
 
 def _dome(squared: Tensor) -> Tensor:
     """Half the chord through a unit ball."""
-    return (1 - squared).clamp_min(1e-10).sqrt()
-
-
-def _place(chest: Chest, view: View, kind: str, rng: np.random.Generator) -> tuple[float, float]:
-    """A place in the lung field where this kind likes to be, as shares of the picture's width and height.
-
-    It is drawn in the patient, so that two pictures of one patient show it in the same place.
-    """
-    points = torch.as_tensor(rng.random((2, 600)), dtype=torch.float32)
-    dome = chest.dome[0]
-    x, y = (2 * points[0] - 1) * chest.width, points[1] * (max(chest.dome) + chest.angle)
-    depth = lungs(chest, x, y).field
-    col, row = view.to_picture(x, y)
-    if kind in ("infiltrate", "cavity"):  # apices first
-        liking = torch.exp(-0.5 * ((y / dome - 0.25) / 0.2) ** 2)
-    elif kind == "effusion":  # the lowest corner
-        liking = torch.exp((y - 1.1 * dome) / 12) * step(x.abs() - 0.55 * chest.width)
-    else:
-        liking = torch.ones_like(y)
-    allowed = (depth > 6) & (col > 0.03) & (col < 0.97) & (row > 0.03) & (row < 0.97)
-    if not bool(allowed.any()):
-        allowed = depth >= depth.max()
-    race = torch.as_tensor(rng.random(600), dtype=torch.float32).clamp_min(1e-9).log() / (liking + 1e-6)
-    best = int(race.masked_fill(~allowed, -torch.inf).argmax())  # first of exponential waiting times
-    return float(col[best]), float(row[best])
+    return root_(1 - squared)

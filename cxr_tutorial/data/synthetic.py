@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,15 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cxr_tutorial.data.anatomy import View, draw_chest
+from cxr_tutorial.data.anatomy import View, draw_chest, together
 from cxr_tutorial.data.example import Entry, Example, Examples, Finding
-from cxr_tutorial.data.exposure import SITES, burn_in, draw_exposure, expose
-from cxr_tutorial.data.lesions import add_lesion, draw_lesions
-from cxr_tutorial.data.projection import project, step
+from cxr_tutorial.data.exposure import SITES, burn_in, draw_exposure, expose_all
+from cxr_tutorial.data.lesions import add_lesion, draw_lesions, place_lesions
+from cxr_tutorial.data.projection import project_all, step
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.shipped import shipped
 
 VERSION = 1  # of the generator: raise it when the pixels change
+BLOCK = 2**18  # pixels that are drawn at once: enough to share the cost of a call, few enough for the cache
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,11 @@ def _case(index: int, seed: int, site: str, finding_rate: float) -> Case:
     return Case(f"{stem}-{index:05d}", f"{stem}-p{person:05d}", chosen, label, person, seed, index)
 
 
-def draw_view(rng: np.random.Generator, site: str) -> View:
+def draw_view(rng: np.random.Generator, site: str) -> View[float]:
     """How the patient stands before the film at each site: a 36 cm film, a tall or wide plate, a wide detector."""
 
     def u(low: float, high: float) -> float:
-        return float(rng.uniform(low, high))
+        return low + (high - low) * rng.random()
 
     magnify = u(0.9, 1.06)
     if site == "a":
@@ -104,25 +106,62 @@ def draw_view(rng: np.random.Generator, site: str) -> View:
     return View((field[0] * magnify, field[1] * magnify), (u(0.45, 0.55), row), u(-0.09, 0.09), bends)
 
 
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """One picture and its truth: (H, W) maps."""
+
+    image: Tensor
+    lung: Tensor
+    findings: tuple[Finding, ...]
+    spacing_mm: tuple[float, float]
+
+
 @torch.inference_mode()
-def _render(case: Case, size: int, device: str | torch.device) -> tuple[Tensor, Tensor, tuple[Finding, ...], View]:
-    person = np.random.default_rng([case.seed, case.person, 1])
-    rng = np.random.default_rng([case.seed, case.index, 2])
-    chest = draw_chest(person)
-    view = draw_view(rng, case.site)
-    exposure = draw_exposure(rng, case.site)
-    maps = project(chest, view, size, device)
-    tissue = maps.tissue
-    findings: list[Finding] = []
-    for lesion in draw_lesions(person, case.site) if case.label else []:
-        added, places = add_lesion(lesion, maps, chest, view)
-        tissue = tissue + added
-        findings += places
-    lung = maps.field > 0
-    pixel = (view.field[0] * view.field[1]) ** 0.5 / size
-    image = expose(tissue, maps.bone, step(maps.field), exposure, pixel, rng)
-    image = burn_in(image, lung, case.site, rng)
-    return (image * 255).round() / 255, lung, tuple(findings), view
+def _draw_block(cases: Sequence[Case], size: int, device: str | torch.device) -> list[Drawn]:
+    people = [np.random.default_rng([case.seed, case.person, 1]) for case in cases]
+    rngs = [np.random.default_rng([case.seed, case.index, 2]) for case in cases]
+    chests = [draw_chest(person) for person in people]
+    views = [draw_view(rng, case.site) for rng, case in zip(rngs, cases, strict=True)]
+    exposures = [draw_exposure(rng, case.site) for rng, case in zip(rngs, cases, strict=True)]
+    maps = project_all(together(chests, device), together(views, device), size)
+
+    ill = [i for i, case in enumerate(cases) if case.label]
+    lesions = [(i, lesion) for i in ill for lesion in draw_lesions(people[i], cases[i].site)]
+    findings: list[list[Finding]] = [[] for _ in cases]
+    if lesions:
+        where, what = zip(*lesions, strict=True)
+        patients, stands = (together([parts[i] for i in where], device) for parts in (chests, views))
+        chances = [np.random.default_rng(lesion.seed) for lesion in what]
+        places = place_lesions(what, chances, patients, stands)
+        for i, lesion, place, chance in zip(where, what, places, chances, strict=True):
+            added, found = add_lesion(lesion, place, chance, maps[i], chests[i], views[i])
+            maps.tissue[i] += added
+            findings[i] += found
+
+    pixels = [(view.field[0] * view.field[1]) ** 0.5 / size for view in views]
+    images = expose_all(maps.tissue, maps.bone, step(maps.field), exposures, pixels, rngs)
+    lungs = maps.field > 0
+    for image, lung, case, rng in zip(images, lungs, cases, rngs, strict=True):
+        image.copy_(burn_in(image, lung, case.site, rng))
+    images = (images * 255).round_() / 255
+    spacings = [(view.field[1] / size, view.field[0] / size) for view in views]
+    return [Drawn(*parts) for parts in zip(images, lungs, map(tuple, findings), spacings, strict=True)]
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what is freed, up to 64 MB, where otherwise each map would wait for fresh pages.
+
+    How much it keeps follows the largest block that it saw freed, up to 32 MB; an untouched one costs nothing.
+    """
+    torch.empty(2**25 - 2**16, dtype=torch.uint8)
+
+
+def _draw(cases: Sequence[Case], size: int, device: str | torch.device = "cpu") -> Iterator[Drawn]:
+    """Pictures, drawn a block at a time; each is the same in whichever block."""
+    _keep_freed_memory()
+    count = max(1, min(64, BLOCK // size**2))
+    for first in range(0, len(cases), count):
+        yield from _draw_block(cases[first : first + count], size, device)
 
 
 def generate(
@@ -163,15 +202,15 @@ def generate(
     """
     _check(n, size, seed, site, finding_rate)
     cases = [_case(i, seed, site, finding_rate) for i in range(n)]
-    drawn = [_render(case, size, device) for case in cases]
+    drawn = list(_draw(cases, size, device))
     empty = torch.empty(0, size, size, device=device)
     return Synthetic(
-        images=torch.stack([d[0] for d in drawn])[:, None] if drawn else empty[:, None],
-        masks=torch.stack([d[1] for d in drawn])[:, None] if drawn else empty[:, None].bool(),
+        images=torch.stack([d.image for d in drawn])[:, None] if drawn else empty[:, None],
+        masks=torch.stack([d.lung for d in drawn])[:, None] if drawn else empty[:, None].bool(),
         labels=torch.tensor([case.label for case in cases], dtype=torch.int64, device=device),
         sites=tuple(case.site for case in cases),
-        findings=tuple(d[2] for d in drawn),
-        spacing_mm=tuple((d[3].field[1] / size, d[3].field[0] / size) for d in drawn),
+        findings=tuple(d.findings for d in drawn),
+        spacing_mm=tuple(d.spacing_mm for d in drawn),
     )
 
 
@@ -219,29 +258,34 @@ def load_synthetic(
     cases = {case.id: case for case in (_case(i, seed, site, finding_rate) for i in range(n))}
     version = f"synthetic-{VERSION}-{size}-{seed}-{site}-{finding_rate}"
 
-    def read(entry: Entry) -> Example:
-        return _example(cases[entry.id], size)
+    def read_all(entries: Sequence[Entry]) -> Iterator[Example]:
+        return _examples([cases[entry.id] for entry in entries], size)
 
-    entries = (_entry(case, version) for case in cases.values())
-    return Examples(tuple(entries), read, f"synthetic-{site}", f"synthetic generator {VERSION}, seed {seed}, {size} px")
+    return Examples(
+        entries=tuple(_entry(case, version) for case in cases.values()),
+        read=lambda entry: next(read_all([entry])),
+        name=f"synthetic-{site}",
+        release=f"synthetic generator {VERSION}, seed {seed}, {size} px",
+        read_all=read_all,
+    )
 
 
 def _entry(case: Case, version: str) -> Entry:
     return Entry(case.id, case.patient, f"synthetic-{case.site}", case.label, True, version=version)
 
 
-def _example(case: Case, size: int) -> Example:
-    image, lung, findings, view = _render(case, size, "cpu")
-    return Example(
-        image=image.numpy(),
-        mask=lung.numpy(),
-        label=case.label,
-        id=case.id,
-        patient=case.patient,
-        source=f"synthetic-{case.site}",
-        spacing_mm=(view.field[1] / size, view.field[0] / size),
-        findings=findings,
-    )
+def _examples(cases: Sequence[Case], size: int) -> Iterator[Example]:
+    for case, drawn in zip(cases, _draw(cases, size), strict=True):
+        yield Example(
+            image=drawn.image.numpy().copy(),  # else one example keeps the whole block alive
+            mask=drawn.lung.numpy().copy(),
+            label=case.label,
+            id=case.id,
+            patient=case.patient,
+            source=f"synthetic-{case.site}",
+            spacing_mm=drawn.spacing_mm,
+            findings=drawn.findings,
+        )
 
 
 def write_set(folder: str | Path, n: int = 64, *, size: int = 128, seed: int = 2019) -> None:
@@ -256,8 +300,7 @@ def write_set(folder: str | Path, n: int = 64, *, size: int = 128, seed: int = 2
     rows = []
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    for index in range(n):
-        example = _example(_case(index, seed, "mixed", 0.5), size)
+    for example in _examples([_case(index, seed, "mixed", 0.5) for index in range(n)], size):
         assert example.mask is not None
         assert example.spacing_mm is not None
         Image.fromarray((example.image * 255).round().astype(np.uint8)).save(

@@ -7,10 +7,11 @@ import pytest
 import torch
 from scipy import ndimage
 
-from cxr_tutorial.data.anatomy import Chest, View, draw_chest
-from cxr_tutorial.data.exposure import burn_in, draw_exposure, expose
+from cxr_tutorial.data import cache, synthetic
+from cxr_tutorial.data.anatomy import HILUM_LIFT, Chest, View, draw_chest, together, vessel_tree
+from cxr_tutorial.data.exposure import blurred, burn_in, draw_exposure, expose
 from cxr_tutorial.data.lesions import KINDS
-from cxr_tutorial.data.projection import project, splat
+from cxr_tutorial.data.projection import project, project_all, splat
 from cxr_tutorial.data.synthetic import Synthetic, generate, load_synthetic, write_set
 from cxr_tutorial.errors import InputError
 
@@ -42,6 +43,35 @@ def test_reading_one_example_is_drawing_it_in_a_batch() -> None:
         assert np.array_equal(examples[i].mask, batch.masks[i, 0].numpy())
         assert examples[i].findings == batch.findings[i]
         assert examples[i].label == examples.labels[i] == int(batch.labels[i])
+
+
+@pytest.mark.parametrize("size", [50, 64, 128])
+def test_a_picture_is_the_same_in_whichever_block_it_is_drawn(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = generate(9, size=size, seed=11)
+    for block in (1, 2, 5):
+        monkeypatch.setattr(synthetic, "BLOCK", block * size**2)
+        other = generate(9, size=size, seed=11)
+        off = (usual.images - other.images).abs() * 255
+        assert off.max() < 1.5  # the grey level, or a value between two of them rounded the other way
+        assert (off > 0.5).float().mean() < 1e-4
+        assert (usual.masks != other.masks).sum() <= 2
+        assert usual.labels.tolist() == other.labels.tolist()
+        for a, b in zip(sum(usual.findings, ()), sum(other.findings, ()), strict=True):
+            assert (a.kind, a.subtlety) == (b.kind, b.subtlety)
+            assert (a.row, a.col, a.radius) == pytest.approx((b.row, b.col, b.radius), abs=1e-3)
+
+
+def test_examples_are_the_same_one_by_one_and_in_a_row(tmp_path: Path) -> None:
+    ours, theirs = load_synthetic(5, size=64, seed=7), load_synthetic(4, size=64, seed=8)
+    mixed = (ours + theirs).subset([8, 0, 3, 6, 1])
+    cached = cache(mixed, 64, tmp_path)
+    assert cached.ids == tuple(mixed.ids)
+    for i, example in enumerate(mixed):
+        assert example.id == mixed[i].id == mixed.ids[i]
+        assert np.array_equal(example.image, mixed[i].image)
+        assert np.array_equal(example.mask, mixed[i].mask)
+        assert example.findings == mixed[i].findings
+        assert np.array_equal(np.rint(example.image * 255), cached.images[i])
 
 
 def test_shapes_and_grey_values(healthy: Synthetic) -> None:
@@ -259,9 +289,49 @@ def test_projection_is_physical() -> None:
     assert float(maps.tissue[maps.field > 10].mean()) < float(maps.tissue[-10:, 40:56].mean())
 
 
+def test_several_are_projected_as_each_one_is() -> None:
+    chests = [draw_chest(np.random.default_rng(seed)) for seed in (11, 12, 13)]
+    tilted = View(field=(430.0, 362.0), apex=(0.46, 0.15), tilt=0.08, bends=((6.0, 0.02, 1.0),) * 3)
+    views = [UPRIGHT, tilted, UPRIGHT]
+    together_ = project_all(together(chests), together(views), 64)
+    for i, (chest, view) in enumerate(zip(chests, views, strict=True)):
+        alone = project(chest, view, 64)
+        for name in ("tissue", "bone", "air", "field", "x", "y"):
+            assert torch.allclose(getattr(together_[i], name), getattr(alone, name), atol=1e-3), name
+
+
+def test_vessels_fork_and_thin_out_on_both_sides() -> None:
+    chest = draw_chest(np.random.default_rng(5))
+    x, y, radius = vessel_tree(together([chest]))
+    assert x.shape == y.shape == (1, 2 * 14 * 31, 2)
+    right, left = slice(0, 14), slice(14, 28)  # the trunks
+    assert torch.allclose(x[0, right, 0], torch.tensor(-chest.hilum[0]))
+    assert torch.allclose(x[0, left, 0], torch.tensor(chest.hilum[0]))
+    assert torch.allclose(y[0, right, 0] - y[0, left, 0], torch.tensor(HILUM_LIFT))
+    twigs = radius[0, -2 * 14 * 16 :]
+    assert 0 < float(twigs.min()) < float(twigs.max()) < float(radius[0, :28].mean())
+
+
+def test_blurred_is_a_gaussian_with_the_border_repeated() -> None:
+    picture = torch.rand(48, 48, generator=torch.Generator().manual_seed(0))
+    peer = ndimage.gaussian_filter(picture.numpy(), 1.5, mode="nearest", radius=4)
+    assert np.allclose(blurred(picture, 1.5).numpy(), peer, atol=1e-6)
+    for sigma in (0.1, 0.5, 3.0, 9.0):
+        assert torch.allclose(blurred(torch.full((48, 48), 0.7), sigma), torch.tensor(0.7))
+    smooth = torch.linspace(-2, 2, 48)[:, None].sin() * torch.linspace(-1, 2, 48).cos()
+    peer = ndimage.gaussian_filter(smooth.numpy(), 6.0, mode="nearest")
+    assert np.abs(blurred(smooth, 6.0).numpy() - peer).max() < 0.1  # on a coarser grid
+
+
 def test_splat_keeps_the_volume_inside_and_drops_the_rest() -> None:
-    rng = np.random.default_rng(0)
-    col, row = rng.uniform(0.1, 0.9, (2, 500))
-    weight = rng.random(500)
-    assert splat(col, row, weight, 16).sum() == pytest.approx(weight.sum())
-    assert splat(col + 2, row, weight, 16).sum() == 0
+    generator = torch.Generator().manual_seed(0)
+    col, row = 0.1 + 0.8 * torch.rand(2, 3, 500, generator=generator)
+    weight = torch.rand(3, 500, generator=generator)
+    maps = splat(col, row, weight, 16)
+    assert maps.shape == (3, 16, 16)
+    assert torch.allclose(maps.sum((1, 2)), weight.sum(1))
+    centre = (maps[0].sum(0) * (torch.arange(16) + 0.5)).sum() / weight[0].sum() / 16
+    assert float(centre) == pytest.approx(float((weight[0] * col[0]).sum() / weight[0].sum()), abs=1e-4)
+    for far in (2.0, -2.0):
+        assert splat(col + far, row, weight, 16).sum() == 0
+        assert splat(col, row + far, weight, 16).sum() == 0
