@@ -80,6 +80,7 @@ def train(
         str, typer.Option(help="unet with the initials of pyramid, progressive, attention before it.")
     ] = "ppaunet",
     widths: Annotated[str, typer.Option(help="tiny, small, base, or numbers such as 8,16,32.")] = "small",
+    start: Annotated[str | None, typer.Option(help="A .safetensors file to go on from; default new weights.")] = None,
     loss: Annotated[str, typer.Option(help="xe, dice, tversky, kltv or xe-tversky.")] = "xe-tversky",
     fp_weight: Annotated[float | None, typer.Option(help="Tversky's weight of false positives.")] = None,
     fn_weight: Annotated[float | None, typer.Option(help="Tversky's weight of false negatives.")] = None,
@@ -127,6 +128,7 @@ def train(
         net=net,
         widths=_widths(widths),
         recipe=recipe,
+        start=start,
         masks=masks,
         labels=labels,
         steps=steps,

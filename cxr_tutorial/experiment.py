@@ -17,9 +17,9 @@ from cxr_tutorial.data.example import Examples
 from cxr_tutorial.data.splits import Split, label_budget, patient_split, public_split
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.evaluate import evaluate, summarize
-from cxr_tutorial.nets.segmentor import build_segmentor
+from cxr_tutorial.nets.segmentor import Segmentor, build_segmentor
 from cxr_tutorial.results import Record, describe_device, provenance, whole_folder, write_record, write_table
-from cxr_tutorial.train import Recipe, fit_segmentor, save_weights
+from cxr_tutorial.train import Recipe, fit_segmentor, load_weights, save_weights
 
 DATA: dict[str, Callable[..., Examples]] = {
     "synthetic": load_synthetic,
@@ -41,6 +41,7 @@ class Config:
     split : `"public"` (published lists) or `"patient"` (ours: by patient, drawn by `seed`).
     size : pixels per side in training.
     method, net, widths, recipe : how to train what.
+    start : a file of weights to go on from, such as those of a run at a smaller size; None for new ones.
     masks, labels : how many of each the training sees; None for all.
     seed : of the weights, the draws, the label budget and the patient split.
     test_data : more sets, all of whose masks are compared.
@@ -55,6 +56,7 @@ class Config:
     net: str = "ppaunet"
     widths: str | tuple[int, ...] = "small"
     recipe: Recipe = field(default_factory=Recipe)
+    start: str | None = None
     masks: int | None = None
     labels: int | None = None
     steps: int | None = None
@@ -91,6 +93,18 @@ def split_of(config: Config, examples: Examples) -> Split:
     return patient_split(examples, seed=config.seed)
 
 
+def initial_model(config: Config) -> Segmentor:
+    """The segmentor that a run trains: with new weights drawn by the seed, or with those of `config.start`."""
+    torch.manual_seed(config.seed)
+    model = build_segmentor(config.net, config.widths)
+    if config.start is None:
+        return model
+    started = load_weights(config.start)
+    if started.options != model.options:
+        raise InputError(f"{config.start} holds a net with {started.options}, the run asks for {model.options}")
+    return started
+
+
 def run(config: Config, out: str | Path, progress: bool = True) -> Record:
     """Train, evaluate and write the record `out`; an interrupted run goes on where it was.
 
@@ -108,8 +122,7 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
     training = examples.select(split.train)
     budget = label_budget(training, config.masks, config.labels, config.seed)
     data = cache(examples, config.size).select(split.train).reveal(budget.masks, budget.labels)
-    torch.manual_seed(config.seed)
-    model = build_segmentor(config.net, config.widths)
+    model = initial_model(config)
     validation = examples.select(split.validation)
 
     def look(step: int, model: nn.Module) -> dict[str, float]:
