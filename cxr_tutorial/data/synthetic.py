@@ -17,6 +17,7 @@ from cxr_tutorial.data.exposure import SITES, burn_in, draw_exposure, expose_all
 from cxr_tutorial.data.lesions import add_lesion, draw_lesions, place_lesions
 from cxr_tutorial.data.projection import project_all, step
 from cxr_tutorial.errors import InputError
+from cxr_tutorial.machine import keep_freed_memory
 from cxr_tutorial.shipped import shipped
 
 VERSION = 1  # of the generator: raise it when the pixels change
@@ -148,17 +149,9 @@ def _draw_block(cases: Sequence[Case], size: int, device: str | torch.device) ->
     return [Drawn(*parts) for parts in zip(images, lungs, map(tuple, findings), spacings, strict=True)]
 
 
-def _keep_freed_memory() -> None:
-    """Have glibc keep what is freed, up to 64 MB, where otherwise each map would wait for fresh pages.
-
-    How much it keeps follows the largest block that it saw freed, up to 32 MB; an untouched one costs nothing.
-    """
-    torch.empty(2**25 - 2**16, dtype=torch.uint8)
-
-
 def _draw(cases: Sequence[Case], size: int, device: str | torch.device = "cpu") -> Iterator[Drawn]:
     """Pictures, drawn a block at a time; each is the same in whichever block."""
-    _keep_freed_memory()
+    keep_freed_memory()
     count = max(1, min(64, BLOCK // size**2))
     for first in range(0, len(cases), count):
         yield from _draw_block(cases[first : first + count], size, device)

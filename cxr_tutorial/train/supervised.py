@@ -16,9 +16,9 @@ from torch.optim.swa_utils import AveragedModel
 from cxr_tutorial.data.batches import Augmentation, Batches, CachedSet
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.losses import get_loss
+from cxr_tutorial.machine import best_precision, keep_freed_memory
 from cxr_tutorial.nets.segmentor import Segmentor
 from cxr_tutorial.train.checkpoint import load_checkpoint, save_checkpoint
-from cxr_tutorial.train.machine import best_precision, keep_freed_memory
 from cxr_tutorial.train.objectives import segmentation_terms
 
 Tensors = tuple[Tensor, ...] | list[Tensor]

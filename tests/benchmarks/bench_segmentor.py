@@ -28,9 +28,9 @@ from monai.networks.nets import AttentionUnet, BasicUNet, UNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cxr_tutorial.machine import best_precision, keep_freed_memory
 from cxr_tutorial.nets import WIDTHS, build_segmentor
 from cxr_tutorial.results import describe_device, write_table
-from cxr_tutorial.train.machine import best_precision, keep_freed_memory
 
 PEER = "MONAI AttentionUnet"
 

@@ -1,4 +1,4 @@
-"""What this machine does best: the precision that is fast on it, and memory that need not be fetched anew (floor 2)."""
+"""What this machine does best: the precision that is fast on it, and memory that need not be fetched anew (floor 0)."""
 
 from __future__ import annotations
 

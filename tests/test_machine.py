@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from cxr_tutorial.machine import best_precision, keep_freed_memory
 from cxr_tutorial.train import Recipe
-from cxr_tutorial.train.machine import best_precision, keep_freed_memory
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
