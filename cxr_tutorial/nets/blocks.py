@@ -163,9 +163,20 @@ class AttentionGate(nn.Module):
     \hat x = \mathrm{BN}(W_o (a \cdot x))$$
 
     `x` is the skip feature, `g` the gate: the decoder's feature one level coarser. `W_x` has kernel and
-    stride 2, so the sum is made on the gate's grid; `a` is resized to the grid of `x`.
+    stride 2, so the sum is made on the gate's grid; `q` is resized to the grid of `x` before the sigmoid.
 
-    Source: Oktay et al. 2018, arXiv 1804.03999, and the layer details of its reference code.
+    Parameters
+    ----------
+    skip_channels, gate_channels : of `x` and `g`.
+    inner_channels : of the sum; default half of the skip's.
+    norm : of the output, see `norm_layer`.
+
+    Introduced in chapter 5.
+
+    Source: Oktay et al. 2018, arXiv 1804.03999, and its reference code. That code enlarges `a` after the sigmoid,
+    uses the skip's full width inside, and puts one more convolution around its gates: there ours is a choice (d).
+    MONAI's `AttentionBlock` takes the gate already enlarged and normalises inside; `tests/nets/test_blocks.py`
+    shows where the two agree.
 
     >>> gate = AttentionGate(8, 16)
     >>> x_hat, a = gate(torch.zeros(2, 8, 32, 32), torch.zeros(2, 16, 16, 16))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +18,10 @@ from cxr_tutorial.data.batches import Augmentation, Batches, CachedSet
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.losses import get_loss
 from cxr_tutorial.machine import best_precision, keep_freed_memory
-from cxr_tutorial.nets.segmentor import Segmentor
 from cxr_tutorial.train.checkpoint import load_checkpoint, save_checkpoint
 from cxr_tutorial.train.objectives import segmentation_terms
 
+Model = TypeVar("Model", bound=nn.Module)
 Tensors = tuple[Tensor, ...] | list[Tensor]
 OnLog = Callable[[int, nn.Module], dict[str, float]]
 
@@ -88,23 +89,23 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Fit:
+class Fit(Generic[Model]):
     """A finished training.
 
     Attributes
     ----------
-    model : the trained segmentor, on the CPU, in evaluation mode.
+    model : what was trained, on the CPU, in evaluation mode.
     history : one row a step: `step`, `seconds`, `learning_rate` and every term of the objective.
     looks : one row a call of `on_log`: `step`, `seconds` and what it returned.
     """
 
-    model: Segmentor
+    model: Model
     history: list[dict[str, float]]
     looks: list[dict[str, float]]
 
 
 def fit_segmentor(
-    model: Segmentor,
+    model: Model,
     data: CachedSet,
     *,
     steps: int | None = None,
@@ -116,12 +117,12 @@ def fit_segmentor(
     log_every: int = 0,
     on_log: OnLog | None = None,
     progress: bool = True,
-) -> Fit:
+) -> Fit[Model]:
     """Train `model` on the pictures of `data` whose mask is visible.
 
     Parameters
     ----------
-    model : changed in place.
+    model : a segmentor, or any module that returns a `SegmentorOutput`; changed in place.
     data : what may be seen; pictures without a visible mask are not used.
     steps, epochs, seconds : the budget, exactly one of them. The clock stands still during `on_log`.
     recipe : how to train.
@@ -140,6 +141,7 @@ def fit_segmentor(
     Introduced in chapter 2.
 
     >>> from cxr_tutorial.data import cache, load_synthetic
+    >>> from cxr_tutorial.nets import Segmentor
     >>> data = cache(load_synthetic()[:8], 32)
     >>> fit = fit_segmentor(Segmentor("tiny"), data, steps=2, progress=False)
     >>> [row["step"] for row in fit.history]
@@ -152,6 +154,7 @@ def fit_segmentor(
     keep_freed_memory()
     budget = Budget(steps, epochs, seconds)
     loss = get_loss(recipe.loss, **recipe.loss_options)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would name the precision at every call
     fabric = Fabric(accelerator=recipe.accelerator, devices=recipe.devices, precision=recipe.precision)  # type: ignore[arg-type]
     fabric.launch()
     draws = Batches(

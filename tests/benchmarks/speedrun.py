@@ -99,7 +99,7 @@ def race(runner: str, seed: int, seconds: float, every: int, out: Path) -> None:
     recipe = Recipe(**{**asdict(chosen.recipe), "augmentation": chosen.recipe.augmentation, "seed": seed}).resolved()
     torch.manual_seed(seed)
     fit = fit_segmentor(
-        chosen.build(),  # type: ignore[arg-type]
+        chosen.build(),
         data,
         seconds=seconds,
         recipe=recipe,
