@@ -139,7 +139,9 @@ class ConvBlock(nn.Sequential):
 class PyramidInput(nn.Module):
     r"""The picture itself, shrunk, as a second input of an encoder level.
 
-    $$u_k = \mathrm{ReLU}(W_k * x_k), \qquad x_{k+1} = \mathrm{AvgPool}_2(x_k), \quad x_1 = x$$
+    $$u_k = \mathrm{ReLU}(W_k * x_k + b_k), \qquad x_{k+1} = \mathrm{AvgPool}_2(x_k), \quad x_1 = x$$
+
+    Introduced in chapter 6.
 
     Source: the paper names the idea ("receives the image input x at different scales", abstract); the form
     is that of Abraham & Khan 2019 (arXiv 1810.07842).
@@ -207,6 +209,8 @@ class ProgressiveHead(nn.Conv2d):
 
     `h_m` is the decoder's feature at level m, `W_m` a 1x1 convolution, `Up_2` bilinear. Without a coarser
     prediction it is the 1x1 convolution alone. The sum is made in the weights' precision, also under autocast.
+
+    Introduced in chapter 7.
 
     Source: the paper names the idea ("progressive", abstract), not the rule; the running sum is that of P-HNN
     (Harrison et al. 2017, arXiv 1706.03702).

@@ -112,6 +112,8 @@ def _load_plotly(app: Any, page: str, template: str, context: dict[str, Any], do
 
     if any(PLOTLY_CLASS in node["classes"] for node in doctree.findall(nodes.raw)):
         app.add_js_file("plotly.min.js")
+        # figures are drawn before the page's side bars have taken their room
+        app.add_js_file(None, body='addEventListener("load", () => dispatchEvent(new Event("resize")))')
 
 
 _ENTRIES = ("Parameters", "Attributes", "Raises")

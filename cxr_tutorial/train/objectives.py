@@ -25,7 +25,7 @@ def segmentation_terms(
 
     $$L_S = \sum_m w_m\, \ell(y_m, \sigma(\hat a_m)), \qquad w_1 = 1$$
 
-    `y_m` is the mask at the size of side output m (nearest pixel). The mask of a picture that has none
+    `y_m` is the mask at the size of side output m (`mask_at_level`). The mask of a picture that has none
     may hold anything, NaN included: it is never read.
 
     Parameters
@@ -55,8 +55,8 @@ def segmentation_terms(
     if any(weights):
         terms["side"] = sum(
             (
-                weight * loss(side[has_mask], F.interpolate(target, side.shape[-2:], mode="nearest-exact"))
-                for weight, side in zip(weights, output.side_logits, strict=True)
+                weight * loss(side[has_mask], mask_at_level(target, side.shape[-2:], m))
+                for m, (weight, side) in enumerate(zip(weights, output.side_logits, strict=True), start=1)
                 if weight
             ),
             start=target.new_zeros(()),
@@ -76,3 +76,16 @@ def side_weights(side_weight: float | Sequence[float], sides: int) -> tuple[floa
             f"side_weight must be a number >= 0, or one such number for each of {sides} side outputs, got {side_weight}"
         )
     return weights
+
+
+def mask_at_level(mask: Tensor, size: Sequence[int], m: int) -> Tensor:
+    """(N, C, H, W) mask at the `size` of side output m, nearest pixel; one of its pixels covers 2^m x 2^m of the mask's.
+
+    Where H or W is no multiple of 2^m, the mask's edge is repeated first, as the segmentor repeats the picture's.
+
+    >>> import torch
+    >>> mask_at_level(torch.tensor([[[[0.0, 0, 1]]]]), (1, 2), 1).tolist()
+    [[[[0.0, 1.0]]]]
+    """
+    down, right = (max(0, coarse * 2**m - fine) for coarse, fine in zip(size, mask.shape[-2:], strict=True))
+    return F.interpolate(F.pad(mask, (0, right, 0, down), mode="replicate"), tuple(size), mode="nearest-exact")

@@ -7,6 +7,7 @@ from cxr_tutorial.errors import InputError
 from cxr_tutorial.losses import cross_entropy, get_loss
 from cxr_tutorial.nets import SegmentorOutput, build_segmentor
 from cxr_tutorial.train import segmentation_terms
+from cxr_tutorial.train.objectives import mask_at_level
 
 
 def example(n: int = 4):
@@ -58,6 +59,16 @@ def test_side_outputs_can_be_weighted_one_by_one():
     terms = segmentation_terms(output, mask, known, cross_entropy, side_weight=(0.5, 0.0))
     torch.testing.assert_close(terms["side"], 0.5 * alone[0])
     assert "side" not in segmentation_terms(output, mask, known, cross_entropy, side_weight=0)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (65, 49), (255, 193)])
+@pytest.mark.parametrize("m", [1, 2, 3, 4])
+def test_a_side_mask_lies_on_the_grid_of_its_side_output(size, m):
+    """A straight edge stays where it is, to half a coarse pixel, whatever the picture's size."""
+    column, side = size[1] // 2, tuple(-(-length // 2**m) for length in size)
+    mask = (torch.arange(size[1]) < column).float().expand(1, 1, *size)
+    edge = mask_at_level(mask, side, m)[0, 0, 0].sum().item() * 2**m
+    assert abs(edge - column) <= 2**m / 2
 
 
 @pytest.mark.parametrize("bad", [-1.0, float("nan"), (0.5,), (0.5, -0.1), (1.0, 1.0, 1.0)])
