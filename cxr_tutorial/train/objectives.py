@@ -79,7 +79,7 @@ def side_weights(side_weight: float | Sequence[float], sides: int) -> tuple[floa
 
 
 def mask_at_level(mask: Tensor, size: Sequence[int], m: int) -> Tensor:
-    """(N, C, H, W) mask at the `size` of side output m, nearest pixel; one of its pixels covers 2^m x 2^m of the mask's.
+    """(N, C, H, W) mask at the `size` of side output m, nearest pixel: one pixel covers 2^m x 2^m of the mask's.
 
     Where H or W is no multiple of 2^m, the mask's edge is repeated first, as the segmentor repeats the picture's.
 
