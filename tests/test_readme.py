@@ -30,6 +30,12 @@ def table_row(name: str, group: str, part: str) -> str:
         ("Shenzhen, 396 masks", "shenzhen", "test"),
         ("JSRT, 10 masks", "jsrt-m10", "test"),
         ("the same nets on Montgomery, never seen", "jsrt-m10", "montgomery"),
+        ("JSRT, at 128 px", "jsrt-128", "test"),
+        ("Montgomery, at 128 px", "montgomery-128", "test"),
+        ("Shenzhen, at 128 px", "shenzhen-128", "test"),
+        ("JSRT, then at 256 px", "jsrt-256", "test"),
+        ("Montgomery, then at 256 px", "montgomery-256", "test"),
+        ("Shenzhen, then at 256 px", "shenzhen-256", "test"),
     ],
 )
 def test_the_table_is_that_of_the_records(name, group, part):
