@@ -92,7 +92,7 @@ def test_every_term_is_logged_and_the_rate_goes_up_and_down(data):
 
 
 def test_budgets_in_epochs_and_seconds(data):
-    assert fit(data, epochs=1.5).history[-1]["step"] == 3
+    assert fit(data, epochs=1.5, recipe=Recipe(batch_size=8)).history[-1]["step"] == 3
     assert 0.5 <= fit(data, seconds=0.5).history[-1]["seconds"] < 5
 
 
