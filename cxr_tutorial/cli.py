@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,11 +22,6 @@ data_app = typer.Typer(help="Look at data sets, or download them.", no_args_is_h
 results_app = typer.Typer(help="Read the records of runs.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(results_app, name="results")
-
-
-class SplitName(StrEnum):
-    public = "public"
-    patient = "patient"
 
 
 @app.callback(invoke_without_command=True)
@@ -71,16 +65,32 @@ def data_download(
 @app.command()
 def train(
     out: Annotated[Path, typer.Option(help="The folder of the record; must not exist yet.")],
-    data: Annotated[str, typer.Option(help="synthetic, montgomery, shenzhen, jsrt, or a folder.")] = "synthetic",
+    data: Annotated[
+        str, typer.Option(help="synthetic, montgomery, shenzhen, jsrt, several joined by +, or a folder.")
+    ] = "synthetic",
     root: Annotated[str | None, typer.Option(help="Where the data lies; default $CXR_DATA/DATA.")] = None,
-    split: Annotated[SplitName, typer.Option(help="Published lists, or ours by patient.")] = SplitName.patient,
+    split: Annotated[
+        str, typer.Option(help="public (published lists), patient (ours), fold-0 ..., patient-fold-0 ...")
+    ] = "patient",
     size: Annotated[int, typer.Option(help="Pixels per side.")] = 128,
-    method: Annotated[str, typer.Option(help="How to train.")] = "supervised",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="supervised, mean-teacher, cross-pseudo, appaunet, appaunet-paper, multi-task or classifier."
+        ),
+    ] = "supervised",
+    game: Annotated[
+        list[str] | None,
+        typer.Option(help="An option of the game, such as adversarial=0.1 or masks=blurred; may be repeated."),
+    ] = None,
     net: Annotated[
         str, typer.Option(help="unet with the initials of pyramid, progressive, attention before it.")
     ] = "ppaunet",
     widths: Annotated[str, typer.Option(help="tiny, small, base, or numbers such as 8,16,32.")] = "small",
-    start: Annotated[str | None, typer.Option(help="A .safetensors file to go on from; default new weights.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="A .safetensors file to go on from, or synthetic, which ships; default new weights."),
+    ] = None,
     loss: Annotated[str, typer.Option(help="xe, dice, tversky, kltv or xe-tversky.")] = "xe-tversky",
     fp_weight: Annotated[float | None, typer.Option(help="Tversky's weight of false positives.")] = None,
     fn_weight: Annotated[float | None, typer.Option(help="Tversky's weight of false negatives.")] = None,
@@ -122,12 +132,13 @@ def train(
     config = Config(
         data=data,
         root=root,
-        split=split.value,
+        split=split,
         size=size,
         method=method,
         net=net,
         widths=_widths(widths),
         recipe=recipe,
+        game=_game(method, game or []),
         start=start,
         masks=masks,
         labels=labels,
@@ -140,7 +151,7 @@ def train(
     )
     record = run(config, out)
     for part, summary in record.metrics.items():
-        typer.echo(f"{part:12} {_line(summary)}")
+        typer.echo(f"{part:22} {_line(summary)}")
     typer.echo(f"record in {out}")
 
 
@@ -202,10 +213,35 @@ def _widths(text: str) -> str | tuple[int, ...]:
     return tuple(int(part) for part in parts) if all(part.strip().isdigit() for part in parts) else text
 
 
+def _game(method: str, options: list[str]) -> Any:
+    """The method's game with these `name=value` changed; None if there are none."""
+    from dataclasses import fields, replace
+
+    from cxr_tutorial.train import GAMES, Game
+
+    kinds = {field.name: type(field.default) for field in fields(Game) if isinstance(field.default, int | float | str)}
+    changes: dict[str, Any] = {}
+    for option in options:
+        name, _, value = option.partition("=")
+        if name not in kinds:
+            raise InputError(f"no option {name!r} of the game: choose one of {', '.join(kinds)}, as in adversarial=0.1")
+        try:
+            changes[name] = kinds[name](value)
+        except ValueError as error:
+            raise InputError(f"{option!r}: {name} takes a value of type {kinds[name].__name__}") from error
+    return replace(GAMES.get(method, Game()), **changes) if changes else None
+
+
 def _line(summary: dict[str, Any]) -> str:
-    dice, hd95 = summary["dice"], summary["hd95"]
-    low, high = dice["ci95"]
-    return f"Dice {dice['mean']:.4f} [{low:.4f}, {high:.4f}], HD95 {hd95['mean']:.2f} {hd95['unit']}, n = {dice['n']}"
+    shown = []
+    for name, title, digits in (("dice", "Dice", 4), ("hd95", "HD95", 2), ("auc", "AUC", 3)):
+        if name in summary:
+            low, high = summary[name]["ci95"]
+            unit = summary[name].get("unit", "")
+            shown.append(
+                f"{title} {summary[name]['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}] {unit}".rstrip()
+            )
+    return ", ".join(shown) + f", n = {next(iter(summary.values()))['n']}"
 
 
 def main() -> None:

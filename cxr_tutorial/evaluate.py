@@ -1,21 +1,23 @@
-"""How good a segmentor is on a data set: one row of figures per picture, and their summary (floor 2)."""
+"""How good S and D are on a data set: one row of figures per picture, and their summary (floor 2)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
 from cxr_tutorial.data.example import Example, Examples
-from cxr_tutorial.data.images import resize_image, standardize
+from cxr_tutorial.data.images import resize_image, resize_mask, standardize
 from cxr_tutorial.errors import InputError
-from cxr_tutorial.metrics import bootstrap_ci, segmentation_metrics
+from cxr_tutorial.metrics import auc, balanced_accuracy, bootstrap_ci, calibration_error, segmentation_metrics
 
 DISTANCES = ("hd", "hd95", "assd")
+PAIRED_WITH = ("predicted", "true", "blank")
 
 
 def predict_logits(
@@ -78,6 +80,99 @@ def evaluate(
         about = {"id": example.id, "patient": example.patient, "source": example.source}
         rows.append(about | {"unit": "mm" if spacing else "px"} | figures)
     return rows
+
+
+def evaluate_classes(
+    discriminator: nn.Module,
+    examples: Examples,
+    *,
+    size: int,
+    segmentor: nn.Module | None = None,
+    mask: str = "predicted",
+    batch_size: int = 32,
+) -> list[dict[str, Any]]:
+    r"""What D says about every example whose class is known.
+
+    $$\hat z = \arg\max_{k < K} p(k \mid x, m), \qquad \tilde p_k = \frac{p_k}{1 - p_K}$$
+
+    The share of the extra class is taken out before the class is named: the better S draws, the more of it D must give
+    to "predicted", whatever the class (chapter 9).
+
+    Parameters
+    ----------
+    discriminator : returns (N, K + 1) logits of pictures and masks.
+    examples : those without a class, and for `mask="true"` those without a mask, are passed over.
+    size : pixels per side, as in training.
+    segmentor : draws the masks of `mask="predicted"`.
+    mask : `"predicted"`, S(x); `"true"`, the oracle's; `"blank"`, all 0.
+
+    Returns
+    -------
+    One dict per image: `id`, `patient`, `source`, `label`, `score` ($\tilde p_1$ of two classes), `predicted` ($p_K$),
+    `named` ($\hat z$) and `raw` (argmax over all K + 1).
+
+    Raises
+    ------
+    InputError : no example has what is needed, an unknown `mask`, or no segmentor where one is needed.
+
+    Introduced in chapter 9.
+    """
+    if mask not in PAIRED_WITH or (mask == "predicted" and segmentor is None):
+        raise InputError(f"mask is {mask!r}: choose one of {', '.join(PAIRED_WITH)}; 'predicted' needs a segmentor")
+    usable = zip(examples.labels, examples.has_mask, strict=True)
+    keep = [i for i, (label, known) in enumerate(usable) if label is not None and (known or mask != "true")]
+    if not keep:
+        raise InputError(f"{examples.name}: none of {len(examples)} examples has what D is tested on")
+    device = next(discriminator.parameters()).device
+    discriminator.eval()
+    rows = []
+    for start in range(0, len(keep), batch_size):
+        some = [examples[i] for i in keep[start : start + batch_size]]
+        small = np.stack([resize_image(example.image, (size, size)) for example in some])
+        image = standardize(torch.from_numpy(small).unsqueeze(1).to(device))
+        with torch.inference_mode():
+            if mask == "predicted" and segmentor is not None:
+                m = segmentor.eval()(image.contiguous(memory_format=torch.channels_last)).logits.float().sigmoid()
+            elif mask == "true":
+                masks = np.stack([resize_mask(e.mask, (size, size)) for e in some if e.mask is not None])
+                m = torch.from_numpy(masks).unsqueeze(1).to(device).float()
+            else:
+                m = torch.zeros_like(image)
+            p = discriminator(image, m).float().softmax(1).cpu().double()
+        real = p[:, :-1] / p[:, :-1].sum(1, keepdim=True)
+        for example, of_real, of_all in zip(some, real, p, strict=True):
+            about = {"id": example.id, "patient": example.patient, "source": example.source, "label": example.label}
+            seen = {"score": float(of_real[min(1, len(of_real) - 1)]), "predicted": float(of_all[-1])}
+            rows.append(about | seen | {"named": int(of_real.argmax()), "raw": int(of_all.argmax())})
+    return rows
+
+
+def summarize_classes(rows: Sequence[dict[str, Any]], seed: int = 0) -> dict[str, dict[str, Any]]:
+    """AUC, balanced accuracy and calibration error of the rows of `evaluate_classes`, with 95 % bootstrap intervals.
+
+    Pictures are drawn again within each class, so that both are always there. Set by set figures have no deviation.
+
+    >>> rows = [{"label": 0, "score": 0.2}, {"label": 1, "score": 0.7}, {"label": 1, "score": 0.6}]
+    >>> summarize_classes(rows)["auc"]["mean"]
+    1.0
+    """
+    z, score = np.array([row["label"] for row in rows]), np.array([row["score"] for row in rows])
+    if set(z.tolist()) != {0, 1}:
+        raise InputError(f"AUC needs pictures of both classes, 0 and 1; these are of {sorted(set(z.tolist()))}")
+    figures: dict[str, Callable[[Sequence[int], NDArray[np.float64]], float]] = {
+        "auc": auc,
+        "balanced_accuracy": balanced_accuracy,
+        "calibration_error": calibration_error,
+    }
+    rng = np.random.default_rng(seed)
+    places = [np.flatnonzero(z == k) for k in (0, 1)]
+    draws = [np.concatenate([rng.choice(some, len(some)) for some in places]) for _ in range(500)]
+    summary: dict[str, dict[str, Any]] = {}
+    for name, figure in figures.items():
+        again = [figure(z[draw].tolist(), score[draw]) for draw in draws]
+        low, high = np.quantile(again, [0.025, 0.975])
+        summary[name] = {"mean": figure(z.tolist(), score), "ci95": [float(low), float(high)], "n": len(rows)}
+    return summary
 
 
 def summarize(rows: Sequence[dict[str, Any]], seed: int = 0) -> dict[str, dict[str, Any]]:

@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import reduce
+from itertools import chain
+from operator import add
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from cxr_tutorial.data import load_folder, load_jsrt, load_montgomery, load_shenzhen, load_synthetic
-from cxr_tutorial.data.batches import cache
+from cxr_tutorial.data.batches import CachedSet, cache
 from cxr_tutorial.data.example import Examples
-from cxr_tutorial.data.splits import Split, label_budget, patient_split, public_split
+from cxr_tutorial.data.splits import Split, kfold, label_budget, patient_split, public_folds, public_split
 from cxr_tutorial.errors import InputError
-from cxr_tutorial.evaluate import evaluate, summarize
+from cxr_tutorial.evaluate import evaluate, evaluate_classes, summarize, summarize_classes
+from cxr_tutorial.nets.discriminator import Discriminator
 from cxr_tutorial.nets.segmentor import Segmentor, build_segmentor
 from cxr_tutorial.results import Record, describe_device, provenance, whole_folder, write_record, write_table
-from cxr_tutorial.train import Recipe, fit_segmentor, load_weights, save_weights
+from cxr_tutorial.shipped import shipped
+from cxr_tutorial.train import (
+    GAMES,
+    Game,
+    Recipe,
+    fit_appaunet,
+    fit_classifier,
+    fit_cross_pseudo,
+    fit_mean_teacher,
+    fit_segmentor,
+    load_weights,
+    save_weights,
+)
 
 DATA: dict[str, Callable[..., Examples]] = {
     "synthetic": load_synthetic,
@@ -27,7 +45,8 @@ DATA: dict[str, Callable[..., Examples]] = {
     "shenzhen": load_shenzhen,
     "jsrt": load_jsrt,
 }
-METHODS = ("supervised",)
+SYNTHETIC_WEIGHTS = shipped("weights", "synthetic.safetensors")
+METHODS = ("supervised", "mean-teacher", "cross-pseudo", "appaunet", "appaunet-paper", "multi-task", "classifier")
 
 
 @dataclass(frozen=True)
@@ -36,12 +55,15 @@ class Config:
 
     Attributes
     ----------
-    data : a name in `DATA`, or a folder of pictures with masks (see `load_folder`).
+    data : a name in `DATA`, several joined by `+`, or a folder of pictures with masks (see `load_folder`).
     root : where the data lies; default `$CXR_DATA/<data>`.
-    split : `"public"` (published lists) or `"patient"` (ours: by patient, drawn by `seed`).
+    split : `"public"` (published lists), `"patient"` (ours: by patient, drawn by `seed`), or one of ten folds:
+        `"fold-0"` ... (published, for tuberculosis) or `"patient-fold-0"` ... (ours, the same for every seed).
     size : pixels per side in training.
     method, net, widths, recipe : how to train what.
-    start : a file of weights to go on from, such as those of a run at a smaller size; None for new ones.
+    game : how S and D play, or how a semi-supervised baseline weighs its term; default that of the method.
+    start : a file of weights to go on from, such as those of a run at a smaller size; `"synthetic"` for those that ship
+        with the package, of a net that saw synthetic X-rays only; None for new ones.
     masks, labels : how many of each the training sees; None for all.
     seed : of the weights, the draws, the label budget and the patient split.
     test_data : more sets, all of whose masks are compared.
@@ -56,6 +78,7 @@ class Config:
     net: str = "ppaunet"
     widths: str | tuple[int, ...] = "small"
     recipe: Recipe = field(default_factory=Recipe)
+    game: Game | None = None
     start: str | None = None
     masks: int | None = None
     labels: int | None = None
@@ -69,8 +92,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(f"unknown method {self.method!r}: choose one of {', '.join(METHODS)}")
-        if self.split not in ("public", "patient"):
-            raise InputError(f"unknown split {self.split!r}: choose public or patient")
+        if not re.fullmatch(r"public|patient|(patient-)?fold-\d", self.split):
+            raise InputError(f"unknown split {self.split!r}: choose public, patient, fold-0 ... or patient-fold-0 ...")
 
 
 def load(data: str, root: str | None = None) -> Examples:
@@ -81,6 +104,10 @@ def load(data: str, root: str | None = None) -> Examples:
     """
     if data in DATA:
         return DATA[data]() if root is None or data == "synthetic" else DATA[data](root)
+    if set(parts := data.split("+")) <= set(DATA):
+        if root is not None:
+            raise InputError(f"{data!r} are several sets, which are found by $CXR_DATA alone: leave root out")
+        return reduce(add, map(load, parts))
     if Path(data).exists():
         return load_folder(data)
     raise InputError(f"no data set and no folder {data!r}: choose one of {', '.join(DATA)}, or a folder")
@@ -88,8 +115,14 @@ def load(data: str, root: str | None = None) -> Examples:
 
 def split_of(config: Config, examples: Examples) -> Split:
     """The train, validation and test ids of a run."""
-    if config.split == "public":
-        return public_split(config.data)
+    kind, _, fold = config.split.rpartition("fold-")
+    if kind == "patient-":
+        return kfold(examples, 10, seed=0)[int(fold)]
+    if fold.isdigit() or config.split == "public":
+        lists = [
+            public_folds(one)[config.split] if fold.isdigit() else public_split(one) for one in config.data.split("+")
+        ]
+        return Split(*(tuple(chain(*some)) for some in zip(*(one.parts().values() for one in lists), strict=True)))
     return patient_split(examples, seed=config.seed)
 
 
@@ -99,16 +132,94 @@ def initial_model(config: Config) -> Segmentor:
     model = build_segmentor(config.net, config.widths)
     if config.start is None:
         return model
-    started = load_weights(config.start)
+    started = load_weights(SYNTHETIC_WEIGHTS if config.start == "synthetic" else config.start)
     if started.options != model.options:
         raise InputError(f"{config.start} holds a net with {started.options}, the run asks for {model.options}")
     return started
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a method brings back: either network may be missing."""
+
+    segmentor: Segmentor | None
+    discriminator: Discriminator | None
+    history: list[dict[str, float]]
+    looks: list[dict[str, float]]
+
+
+def train(
+    config: Config, data: CachedSet, folder: Path, validation: Examples | None = None, progress: bool = True
+) -> Trained:
+    """Train by the configuration's method; `folder` holds its checkpoint, `validation` is looked at on the way."""
+    game = config.game or GAMES.get(config.method, Game())
+    options: dict[str, Any] = {"steps": config.steps, "epochs": config.epochs, "seconds": config.seconds}
+    options |= {"recipe": config.recipe, "checkpoint": folder / "checkpoint.pt", "progress": progress}
+    model = initial_model(config)
+
+    def look(step: int, model: nn.Module) -> dict[str, float]:
+        assert validation is not None
+        rows = evaluate(model, validation, size=config.size)
+        return {name: summary["mean"] for name, summary in summarize(rows).items()}
+
+    looking: dict[str, Any] = {"log_every": config.validate_every} if config.validate_every and validation else {}
+    if config.method == "supervised":
+        fit = fit_segmentor(model, data, **options, **looking, on_log=look if looking else None)
+        return Trained(fit.model, None, fit.history, fit.looks)
+    if config.method == "mean-teacher":
+        fit = fit_mean_teacher(model, data, game=game, **options)
+        return Trained(fit.model, None, fit.history, fit.looks)
+    if config.method == "cross-pseudo":
+        twin = initial_model(replace(config, seed=config.seed + 1, start=None))
+        fit = fit_cross_pseudo(model, twin, data, game=game, **options)
+        return Trained(fit.model, None, fit.history, fit.looks)
+    torch.manual_seed(config.seed)
+    discriminator = Discriminator(**game.discriminator)
+    if config.method == "classifier":
+        alone = fit_classifier(discriminator, data, game=game, **options)
+        return Trained(None, alone.model, alone.history, alone.looks)
+    played = fit_appaunet(
+        model,
+        discriminator,
+        data,
+        game=game,
+        **options,
+        **looking,
+        on_log=(lambda step, models: look(step, models["segmentor"])) if looking else None,
+    )
+    return Trained(played.model, played.discriminator, played.history, played.looks)
+
+
+def class_rows(trained: Trained, examples: Examples, size: int) -> dict[str, list[dict[str, Any]]]:
+    """What D says of each picture, by the mask that it is shown: `"predicted"`, `"true"`, `"blank"`."""
+    if trained.discriminator is None or len(set(examples.labels) - {None}) < 2:
+        return {}
+    kinds = ["blank"] if trained.segmentor is None else ["predicted", "blank"]
+    if any(examples.has_mask) and trained.segmentor is not None:
+        marked = examples.subset(i for i, known in enumerate(examples.has_mask) if known)
+        kinds += ["true"] * (len(set(marked.labels) - {None}) == 2)
+    return {
+        kind: evaluate_classes(trained.discriminator, examples, size=size, segmentor=trained.segmentor, mask=kind)
+        for kind in kinds
+    }
+
+
+def by_source(part: str, examples: Examples) -> dict[str, Examples]:
+    """The part whole and, where it comes from several sets, each set's share as `PART-SET`."""
+    sources = sorted({entry.source for entry in examples.entries})
+    shares = {
+        f"{part}-{name}": examples.subset(i for i, entry in enumerate(examples.entries) if entry.source == name)
+        for name in sources
+    }
+    return {part: examples} | (shares if len(sources) > 1 else {})
+
+
 def run(config: Config, out: str | Path, progress: bool = True) -> Record:
     """Train, evaluate and write the record `out`; an interrupted run goes on where it was.
 
-    `out` then holds `run.json`, `metrics.json`, `per_image.csv`, `weights.safetensors` and `history.csv`.
+    `out` then holds `run.json`, `metrics.json`, `per_image.csv`, `weights.safetensors` and `history.csv`; after a
+    training of D also `classes.csv` (what D says of each picture, by the mask it is shown) and
+    `discriminator.safetensors`.
 
     Raises
     ------
@@ -122,38 +233,37 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
     training = examples.select(split.train)
     budget = label_budget(training, config.masks, config.labels, config.seed)
     data = cache(examples, config.size).select(split.train).reveal(budget.masks, budget.labels)
-    model = initial_model(config)
     validation = examples.select(split.validation)
-
-    def look(step: int, model: nn.Module) -> dict[str, float]:
-        rows = evaluate(model, validation, size=config.size)
-        return {name: summary["mean"] for name, summary in summarize(rows).items()}
+    initial_model(config)  # refuses what cannot be built before anything is written
 
     with whole_folder(out) as folder:
-        fit = fit_segmentor(
-            model,
-            data,
-            steps=config.steps,
-            epochs=config.epochs,
-            seconds=config.seconds,
-            recipe=config.recipe,
-            checkpoint=folder / "checkpoint.pt",
-            log_every=config.validate_every,
-            on_log=look if config.validate_every else None,
-            progress=progress,
-        )
-        parts = {"validation": validation, "test": examples.select(split.test)} | others
-        rows = {part: evaluate(fit.model, some, size=config.size) for part, some in parts.items()}
+        trained = train(config, data, folder, validation, progress)
+        parts = {"validation": validation} | by_source("test", examples.select(split.test)) | others
+        rows: dict[str, list[dict[str, Any]]] = {}
+        metrics: dict[str, dict[str, Any]] = {}
+        classes: list[dict[str, Any]] = []
+        for part, some in parts.items():
+            if trained.segmentor is not None and any(some.has_mask):
+                rows[part] = evaluate(trained.segmentor, some, size=config.size)
+                metrics[part] = summarize(rows[part])
+            for kind, said in class_rows(trained, some, config.size).items():
+                name = part if kind == "predicted" else f"{part}/{kind}-mask"
+                metrics[name] = metrics.get(name, {}) | summarize_classes(said)
+                classes += [{"part": part, "mask": kind} | row for row in said]
         record = Record(
             id=Path(out).name,
             config=json.loads(json.dumps(asdict(config))),
             provenance=provenance(data.fingerprint, started, describe_device(config.recipe.accelerator)),
-            metrics={part: summarize(some) for part, some in rows.items()},
+            metrics=metrics,
         )
         write_record(folder, record, rows)
-        write_table(folder / "history.csv", fit.history)
-        if fit.looks:
-            write_table(folder / "curve.csv", fit.looks)
-        save_weights(folder / "weights.safetensors", fit.model)
+        write_table(folder / "history.csv", trained.history)
+        if trained.looks:
+            write_table(folder / "curve.csv", trained.looks)
+        if trained.segmentor is not None:
+            save_weights(folder / "weights.safetensors", trained.segmentor)
+        if trained.discriminator is not None:
+            write_table(folder / "classes.csv", classes)
+            save_weights(folder / "discriminator.safetensors", trained.discriminator)
         (folder / "checkpoint.pt").unlink(missing_ok=True)
     return record

@@ -112,13 +112,14 @@ def whole_folder(target: str | Path) -> Iterator[Path]:
 
 
 def write_record(folder: Path, record: Record, rows: Mapping[str, Sequence[dict[str, Any]]]) -> None:
-    """Write `run.json`, `metrics.json` and `per_image.csv` (one row per part and image) into `folder`."""
+    """Write `run.json`, `metrics.json` and `per_image.csv` (a row per part and image, if any) into `folder`."""
     content = asdict(record)
     metrics = content.pop("metrics")
     del content["folder"]
     (folder / "run.json").write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    write_table(folder / "per_image.csv", [{"part": part} | row for part, some in rows.items() for row in some])
+    if rows:
+        write_table(folder / "per_image.csv", [{"part": part} | row for part, some in rows.items() for row in some])
 
 
 def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -29,7 +29,7 @@ def command(tmp_path):
 
 
 def test_train_evaluate_and_show(command, tmp_path):
-    assert "test         Dice" in command("train", "--out", "run", *TINY).stdout
+    assert "test                   Dice" in command("train", "--out", "run", *TINY).stdout
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
         "history.csv", "metrics.json", "per_image.csv", "run.json", "weights.safetensors",
     ]  # fmt: skip
@@ -39,6 +39,17 @@ def test_train_evaluate_and_show(command, tmp_path):
     assert "1 records" in command("results", "list", ".").stdout
     assert '"fingerprint' not in command("results", "show", "run").stderr
     assert "test         dice" in command("results", "show", "run").stdout
+
+
+def test_the_game_leaves_both_networks_and_what_d_said(command, tmp_path):
+    args = ["--method", "appaunet", "--masks", "8", "--labels", "12", "--game", "adversarial=0.1", *TINY]
+    out = command("train", "--out", "run", *args).stdout
+    assert "test                   Dice" in out
+    assert "test/true-mask         AUC" in out
+    assert {"classes.csv", "discriminator.safetensors", "weights.safetensors"} <= {
+        p.name for p in (tmp_path / "run").iterdir()
+    }
+    assert "test         auc" in command("results", "show", "run").stdout
 
 
 def test_data_show_counts(command):
@@ -54,6 +65,9 @@ def test_data_show_counts(command):
         (["train", "--out", "run", "--fp-weight", "-1", *TINY], "-1"),
         (["train", "--out", "run", "--seconds", "1", *TINY], "exactly one of steps, epochs, seconds"),
         (["train", "--out", "run", "--data", "jsrt", *TINY], "CXR_DATA"),
+        (["train", "--out", "run", "--game", "speed=3", *TINY], "no option 'speed' of the game"),
+        (["train", "--out", "run", "--game", "cp=much", *TINY], "cp takes a value of type float"),
+        (["train", "--out", "run", "--split", "thirds", *TINY], "unknown split 'thirds'"),
         (["data", "show", "nowhere"], "'nowhere'"),
         (["evaluate", "absent.safetensors"], "absent.safetensors"),
         (["results", "show", "absent"], "absent"),

@@ -9,7 +9,7 @@ from torch import nn
 
 from cxr_tutorial.data.example import Entry, Example, Examples
 from cxr_tutorial.errors import InputError
-from cxr_tutorial.evaluate import evaluate, predict_logits, summarize
+from cxr_tutorial.evaluate import evaluate, evaluate_classes, predict_logits, summarize, summarize_classes
 
 
 class Output(NamedTuple):
@@ -77,3 +77,72 @@ def test_a_summary_names_its_n_and_unit():
     assert summary["dice"]["ci95"][0] <= 0.5 <= summary["dice"]["ci95"][1]
     assert summary["hd95"]["unit"] == "mm"
     assert "unit" not in summary["dice"]
+
+
+class SaysTheMean(torch.nn.Module):
+    """A discriminator that finds class 1 in bright masks, and calls every pair predicted more than half."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nothing = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, image, mask):
+        bright = mask.mean(dim=(1, 2, 3))
+        return torch.stack([-5 * bright, 5 * bright, torch.full_like(bright, 9.0)], dim=1)
+
+
+def labelled(labels=(0, 1, None, 1)):
+    from dataclasses import replace
+
+    examples = boxes(masked=(True,) * len(labels))
+    entries = tuple(replace(e, label=label) for e, label in zip(examples.entries, labels, strict=True))
+    by_id = {entry.id: entry.label for entry in entries}
+
+    def read(entry):
+        example = examples.read(entry)
+        mask = np.zeros_like(example.mask)
+        mask[: 40 if by_id[entry.id] else 10] = True
+        return replace(example, label=by_id[entry.id], mask=mask)
+
+    return replace(examples, entries=entries, read=read)
+
+
+def test_classes_are_named_without_the_extra_class():
+    rows = evaluate_classes(SaysTheMean(), labelled(), size=32, mask="true")
+    assert [row["label"] for row in rows] == [0, 1, 1]
+    assert all(row["raw"] == 2 for row in rows)
+    assert all(row["named"] == 1 for row in rows)
+    assert all(row["predicted"] > 0.5 for row in rows)
+    assert rows[1]["score"] > rows[0]["score"] > 0.5
+    assert summarize_classes(rows)["auc"]["mean"] == 1.0
+
+
+def test_what_d_is_shown_is_what_was_asked_for():
+    blank = evaluate_classes(SaysTheMean(), labelled(), size=32, mask="blank")
+    assert {round(row["score"], 6) for row in blank} == {0.5}
+    drawn = evaluate_classes(SaysTheMean(), labelled(), size=32, segmentor=BrightIsLung())
+    assert len({row["score"] for row in drawn}) == 1
+    assert drawn[0]["score"] > 0.5
+
+
+def test_classes_need_a_mask_source_and_both_classes():
+    with pytest.raises(InputError, match="'predicted' needs a segmentor"):
+        evaluate_classes(SaysTheMean(), labelled(), size=32)
+    with pytest.raises(InputError, match="choose one of predicted, true, blank"):
+        evaluate_classes(SaysTheMean(), labelled(), size=32, mask="none")
+    with pytest.raises(InputError, match="none of 2 examples"):
+        evaluate_classes(SaysTheMean(), labelled((None, None)), size=32, mask="blank")
+    with pytest.raises(InputError, match=r"these are of \[1\]"):
+        summarize_classes([{"label": 1, "score": 0.5}])
+
+
+def test_intervals_of_auc_hold_what_a_peer_computes():
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(0)
+    z = np.arange(60) % 2
+    rows = [{"label": int(k), "score": float(s)} for k, s in zip(z, rng.random(60) * 0.5 + 0.25 * z, strict=True)]
+    found = summarize_classes(rows)["auc"]
+    assert found["mean"] == pytest.approx(roc_auc_score(z, [row["score"] for row in rows]))
+    assert found["ci95"][0] < found["mean"] < found["ci95"][1]
+    assert found["n"] == 60

@@ -1,14 +1,16 @@
 """A run from configuration to record, on the shipped pictures and on the real ones."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from cxr_tutorial.data import load_synthetic
 from cxr_tutorial.errors import InputError
-from cxr_tutorial.experiment import Config, load, run
+from cxr_tutorial.experiment import METHODS, Config, load, run
 from cxr_tutorial.results import load_records, read_curve, read_per_image, read_record
 from cxr_tutorial.train import Recipe, load_weights
+from cxr_tutorial.train.checkpoint import load_discriminator
 
 QUICK = Config(size=32, widths=(4, 8, 16), steps=3, recipe=Recipe(batch_size=4), validate_every=2)
 
@@ -38,8 +40,6 @@ def test_the_same_configuration_gives_the_same_figures(tmp_path):
 
 
 def test_fewer_masks_are_another_training_set(tmp_path):
-    from dataclasses import replace
-
     few = run(replace(QUICK, masks=4, recipe=Recipe(batch_size=2)), tmp_path / "few", progress=False)
     all_ = run(QUICK, tmp_path / "all", progress=False)
     assert few.provenance.data != all_.provenance.data
@@ -62,21 +62,56 @@ def test_what_is_there_is_not_overwritten(tmp_path):
         ({"recipe": Recipe(loss="hinge")}, "hinge"),
         ({"masks": 10_000}, "budget of 10000 masks"),
         ({"net": "resnet"}, "unknown net 'resnet'"),
+        ({"data": "jsrt+nowhere"}, "no data set and no folder 'jsrt.nowhere'"),
+        ({"split": "fold-3"}, "no published list 'synthetic'"),
         ({"data": "nowhere"}, "no data set and no folder 'nowhere'"),
     ],
 )
 def test_what_cannot_be_run_is_said_before_anything_is_written(tmp_path, bad, message):
-    from dataclasses import replace
-
     with pytest.raises(InputError, match=message):
         run(replace(QUICK, **bad), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_ends_in_a_record(tmp_path, method):
+    config = replace(QUICK, method=method, masks=8, labels=12, recipe=Recipe(batch_size=2), validate_every=0, steps=2)
+    record = run(config, tmp_path / "run", progress=False)
+    with_d = method not in ("supervised", "mean-teacher", "cross-pseudo")
+    assert ("dice" in record.metrics.get("test", {})) == (method != "classifier")
+    assert (tmp_path / "run" / "discriminator.safetensors").exists() == with_d
+    if with_d:
+        assert load_discriminator(tmp_path / "run" / "discriminator.safetensors").num_classes == 2
+        assert "auc" in record.metrics["test/blank-mask"]
+    if method == "classifier":
+        assert not (tmp_path / "run" / "per_image.csv").exists()
+
+
+def test_a_start_from_synthetic_pictures_knows_lungs_already(tmp_path):
+    from cxr_tutorial.data import cache
+    from cxr_tutorial.data.batches import NO_AUGMENTATION, Batches
+    from cxr_tutorial.experiment import initial_model
+
+    config = Config(start="synthetic")
+    batch = Batches(cache(load_synthetic()[:4], 128), 4, augmentation=NO_AUGMENTATION).batch(0)
+    drawn = initial_model(config).eval()(batch.image).logits > 0
+    true = batch.mask > 0
+    assert 2 * (drawn & true).sum() / (drawn.sum() + true.sum()) > 0.9
+    with pytest.raises(InputError, match="the run asks for"):
+        initial_model(replace(config, net="unet"))
+
+
+def test_two_sets_train_together_on_published_folds_and_are_told_apart(cxr_data, tmp_path):
+    config = replace(QUICK, data="montgomery+shenzhen", split="fold-0", method="classifier", validate_every=0)
+    record = run(config, tmp_path / "run", progress=False)
+    parts = {"test/blank-mask", "test-montgomery/blank-mask", "test-shenzhen/blank-mask"}
+    assert parts <= set(record.metrics)
+    whole, *shares = (record.metrics[part]["auc"]["n"] for part in sorted(parts, key=len))
+    assert whole == sum(shares)
+
+
 @pytest.mark.parametrize("name", ["montgomery", "jsrt", "shenzhen"])
 def test_a_run_on_real_pictures_with_the_public_split(cxr_data, tmp_path, name):
-    from dataclasses import replace
-
     record = run(replace(QUICK, data=name, split="public", validate_every=0), tmp_path / "run", progress=False)
     assert record.metrics["test"]["dice"]["n"] == {"montgomery": 28, "jsrt": 50, "shenzhen": 114}[name]
 

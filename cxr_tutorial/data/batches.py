@@ -210,6 +210,9 @@ class Augmentation:
 
 
 NO_AUGMENTATION = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
+STRONG_AUGMENTATION = Augmentation(  # for few masks, or synthetic pictures alone
+    rotate=10, shift=0.1, zoom=0.2, stretch=0.1, elastic=0.02, gamma=0.5, shade=0.15, noise=0.05
+)
 
 
 def augment(images: Tensor, masks: Tensor, how: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -252,6 +255,37 @@ def augment(images: Tensor, masks: Tensor, how: Augmentation, generator: torch.G
     return moved, (mask > 0.5).float()
 
 
+def perturb(images: Tensor, generator: torch.Generator, strength: float = 1.0) -> Tensor:
+    """Standardized pictures made harder to read, without moving anything: contrast, shade, noise, a hidden square.
+
+    What a student network sees while its teacher sees the picture as it is (the strong view of FixMatch,
+    Sohn et al. 2020, arXiv 2001.07685; what is done to the picture is ours, (d)).
+
+    Parameters
+    ----------
+    images : (B, 1, S, S), mean 0 and deviation 1 each.
+    strength : 0 leaves them as they are.
+
+    >>> x = torch.randn(2, 1, 32, 32)
+    >>> bool(torch.equal(perturb(x, torch.Generator(), 0.0), x))
+    True
+    """
+    n, side, device = len(images), images.shape[-1], images.device
+
+    def uniform(*shape: int) -> Tensor:  # in [-1, 1]
+        return 2 * torch.rand(*shape, generator=generator, device=device) - 1
+
+    contrast = torch.exp(0.4 * strength * uniform(n, 1, 1, 1))
+    shade = F.interpolate(0.5 * strength * uniform(n, 1, 4, 4), images.shape[-2:], mode="bicubic", align_corners=True)
+    level = 0.15 * strength * (uniform(n, 1, 1, 1) + 1)
+    noisy = contrast * images + shade + level * torch.randn(images.shape, generator=generator, device=device)
+    place = torch.arange(side, device=device) / side
+    row, col = (uniform(n, 1, 1) + 1) / 2, (uniform(n, 1, 1) + 1) / 2
+    half = 0.1 * strength * (uniform(n, 1, 1) + 1) / 2
+    hidden = ((place.view(1, side, 1) - row).abs() < half) & ((place.view(1, 1, side) - col).abs() < half)
+    return noisy.masked_fill(hidden.unsqueeze(1), 0.0)
+
+
 @dataclass(frozen=True, eq=False)
 class Batches:
     """Two streams of training pictures: those with a mask, and those without.
@@ -259,12 +293,13 @@ class Batches:
     Parameters
     ----------
     data : what may be seen.
-    batch_size : pictures with a mask in each batch.
-    unlabelled_batch_size : pictures without a mask in each batch, after the others (0: none).
+    batch_size : pictures of the first stream in each batch.
+    unlabelled_batch_size : pictures of the second stream in each batch, after the others (0: none).
     augmentation : how far pictures may be changed.
     seed : fixes every draw.
     device : where augmentation runs and batches are.
     rank, world_size : this process's share when several train together.
+    first_stream : (N,) which pictures make the first stream, the others make the second; None: those with a mask.
 
     Raises
     ------
@@ -281,26 +316,28 @@ class Batches:
     device: str | torch.device = "cpu"
     rank: int = 0
     world_size: int = 1
+    first_stream: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
-        for size, stream, what in (
-            (self.batch_size, self.labelled, "with a mask"),
-            (self.unlabelled_batch_size, self.unlabelled, "without a mask"),
+        what = ("with a mask", "without a mask") if self.first_stream is None else ("in stream 1", "in stream 2")
+        for size, stream, which in (
+            (self.batch_size, self.labelled, what[0]),
+            (self.unlabelled_batch_size, self.unlabelled, what[1]),
         ):
             if size < 0 or (size and not len(stream)):
-                raise InputError(f"asked for {size} pictures {what} per batch, but the training set has {len(stream)}")
+                raise InputError(f"asked for {size} pictures {which} per batch, but the training set has {len(stream)}")
 
     @cached_property
     def labelled(self) -> NDArray[np.int64]:
-        return np.flatnonzero(self.data.has_mask)
+        return np.flatnonzero(self.data.has_mask if self.first_stream is None else self.first_stream)
 
     @cached_property
     def unlabelled(self) -> NDArray[np.int64]:
-        return np.flatnonzero(~self.data.has_mask)
+        return np.setdiff1d(np.arange(len(self.data)), self.labelled)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps after which every picture with a mask was seen once."""
+        """Steps after which every picture of the first stream was seen once."""
         return -(-len(self.labelled) // (self.batch_size * self.world_size))
 
     def batch(self, step: int) -> Batch:

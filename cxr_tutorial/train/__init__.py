@@ -1,7 +1,28 @@
 """Training: what is minimised and how (floor 2)."""
 
+from cxr_tutorial.train.adversarial import GAMES, MASK_VIEWS, Game, GameFit, fit_appaunet, fit_classifier
 from cxr_tutorial.train.checkpoint import load_weights, save_weights
+from cxr_tutorial.train.consistency import fit_cross_pseudo, fit_mean_teacher
+from cxr_tutorial.train.loop import Budget, Fit, Recipe
+from cxr_tutorial.train.monitor import diagnose
 from cxr_tutorial.train.objectives import segmentation_terms
-from cxr_tutorial.train.supervised import Budget, Fit, Recipe, fit_segmentor
+from cxr_tutorial.train.supervised import fit_segmentor
 
-__all__ = ["Budget", "Fit", "Recipe", "fit_segmentor", "load_weights", "save_weights", "segmentation_terms"]
+__all__ = [
+    "GAMES",
+    "MASK_VIEWS",
+    "Budget",
+    "Fit",
+    "Game",
+    "GameFit",
+    "Recipe",
+    "diagnose",
+    "fit_appaunet",
+    "fit_classifier",
+    "fit_cross_pseudo",
+    "fit_mean_teacher",
+    "fit_segmentor",
+    "load_weights",
+    "save_weights",
+    "segmentation_terms",
+]

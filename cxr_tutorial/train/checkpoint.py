@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from cxr_tutorial.errors import InputError
+from cxr_tutorial.nets.discriminator import Discriminator
 from cxr_tutorial.nets.segmentor import Segmentor
+
+Net = TypeVar("Net", Segmentor, Discriminator)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -39,15 +42,15 @@ def load_checkpoint(path: Path, run: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
-def save_weights(path: str | Path, model: Segmentor) -> None:
-    """Write a segmentor's weights, with what is needed to build it again, as one safetensors file."""
+def save_weights(path: str | Path, model: Segmentor | Discriminator) -> None:
+    """Write a network's weights, with what is needed to build it again, as one safetensors file."""
     from safetensors.torch import save_file
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".unfinished")
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(tensors, unfinished, metadata={"segmentor": json.dumps(model.options)})
+    save_file(tensors, unfinished, metadata={type(model).__name__.lower(): json.dumps(model.options)})
     os.replace(unfinished, path)
 
 
@@ -60,16 +63,28 @@ def load_weights(path: str | Path) -> Segmentor:
     >>> load_weights(file).pyramid
     False
     """
+    return _load(path, Segmentor)
+
+
+def load_discriminator(path: str | Path) -> Discriminator:
+    """Build the discriminator that `save_weights` wrote, ready for use."""
+    return _load(path, Discriminator)
+
+
+def _load(path: str | Path, kind: type[Net]) -> Net:
     from safetensors import SafetensorError, safe_open
 
+    name = kind.__name__.lower()
     try:
         with safe_open(str(path), framework="pt") as file:
-            options = (file.metadata() or {}).get("segmentor")
+            options = (file.metadata() or {}).get(name)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} is not a readable safetensors file ({error})") from error
     if options is None:
-        raise InputError(f"{path} was not written by save_weights: it does not say which segmentor it belongs to")
-    model = Segmentor(**json.loads(options))
+        raise InputError(
+            f"{path} was not written by save_weights, or holds no {name}: it does not say how to build one"
+        )
+    model = kind(**json.loads(options))
     model.load_state_dict(tensors)
     return model.eval()

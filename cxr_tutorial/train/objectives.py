@@ -1,10 +1,11 @@
-"""What the segmentor minimises: a loss on the final prediction and on its side predictions (floor 2)."""
+"""What S and D minimise: every term of L_S and L_D, as functions of logits (floor 2)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -89,3 +90,123 @@ def mask_at_level(mask: Tensor, size: Sequence[int], m: int) -> Tensor:
     """
     down, right = (max(0, coarse * 2**m - fine) for coarse, fine in zip(size, mask.shape[-2:], strict=True))
     return F.interpolate(F.pad(mask, (0, right, 0, down), mode="replicate"), tuple(size), mode="nearest-exact")
+
+
+FORMS = ("non-saturating", "saturating", "class")
+
+
+def log_real(logits: Tensor) -> Tensor:
+    r"""$\log(1 - q_K)$, the log-probability that the pair is real, (N,).
+
+    >>> import torch
+    >>> log_real(torch.zeros(1, 3)).exp().item()  # two of three classes are real
+    0.666...
+    """
+    return logits[:, :-1].logsumexp(1) - logits.logsumexp(1)
+
+
+def adversarial_loss(logits: Tensor, label: Tensor, form: str = "non-saturating") -> Tensor:
+    r"""What S minimises to make D call its masks real, (N,): one figure a picture.
+
+    Parameters
+    ----------
+    logits : (N, K + 1), D's of (x, S(x)).
+    label : (N,) int64, -1 where unknown; read by form `"class"` only.
+    form : `"non-saturating"`, $-\log(1-q_K)$ (Luc et al. 2016, Hung et al. 2018); `"saturating"`, $+\log q_K$ (the form
+        in the author's thesis); `"class"`, $-\log p_z$ where the class is known, else non-saturating (d).
+        Which one the paper uses is not known.
+
+    Introduced in chapter 8.
+
+    >>> import torch
+    >>> adversarial_loss(torch.zeros(1, 3), torch.tensor([0]), "class").exp().item()
+    3.0...
+    """
+    if form not in FORMS:
+        raise InputError(f"unknown form {form!r} of the adversarial term: choose one of {', '.join(FORMS)}")
+    if form == "saturating":
+        return F.log_softmax(logits, dim=1)[:, -1]
+    real = -log_real(logits)
+    if form == "non-saturating":
+        return real
+    named = F.cross_entropy(logits, label.clamp(min=0), reduction="none")
+    return torch.where(label >= 0, named, real)
+
+
+def discriminator_terms(
+    real: Tensor, predicted: Tensor, real_label: Tensor, label: Tensor, weights: Mapping[str, float]
+) -> dict[str, Tensor]:
+    r"""L_D from D's logits of real pairs (x, y) and of predicted pairs (x, sg[S(x)]).
+
+    $$L_D = \lambda_{cls} L_{cls} + \lambda_{real} L_{real} + \lambda_{pred} L_{pred} + \lambda_{cp} L_{cp}$$
+
+    =========  ==========================================  ===================================================
+    term       over                                        is
+    =========  ==========================================  ===================================================
+    `cls`      real pairs, class known                     $-\log p_z(x, y)$ over all K + 1 classes
+    `real`     real pairs, class unknown                   $-\log (1 - q_K(x, y))$
+    `pred`     predicted pairs                             $-\log q_K(x, \hat y)$
+    `cp`       predicted pairs, class known                $-\log \frac{p_z(x, \hat y)}{1 - q_K(x, \hat y)}$
+    =========  ==========================================  ===================================================
+
+    Each is a mean over its own pairs, 0 if there are none; labels of -1 and the pictures behind them are not read.
+
+    Parameters
+    ----------
+    real : (R, K + 1). predicted : (N, K + 1).
+    real_label : (R,) int64. label : (N,) int64; -1 where unknown.
+    weights : by the names above; a term that is not named weighs 0.
+
+    Returns
+    -------
+    The weighted terms by name and their sum `"total"`.
+
+    Introduced in chapter 8.
+
+    Source: the meaning of the classes is the paper's (abstract); `real` is the unsupervised term of Salimans et al.
+    2016; `cp` is ours (d): it lets pictures without a mask teach the class.
+    """
+    known, named = real_label >= 0, label >= 0
+    of_class = F.cross_entropy(real, real_label.clamp(min=0), reduction="none")
+    as_predicted = -F.log_softmax(predicted, dim=1)[:, -1]
+    of_real_class = F.cross_entropy(predicted[:, :-1], label.clamp(min=0), reduction="none")
+    means = {
+        "cls": mean_over(of_class, known),
+        "real": mean_over(-log_real(real), ~known),
+        "pred": as_predicted.mean(),
+        "cp": mean_over(of_real_class, named),
+    }
+    terms = {name: weights[name] * value for name, value in means.items() if weights.get(name)}
+    return terms | {"total": sum(terms.values(), start=0 * predicted.sum())}
+
+
+def consistency_loss(student: Tensor, teacher: Tensor, confidence: float = 0.0) -> Tensor:
+    r"""How far the student's mask is from the teacher's, on the pixels where the teacher is sure, (N,).
+
+    $$\ell_i = \mathrm{XE}(\sigma(s_i), \sigma(t_i))\,[\max(\sigma(t_i), 1 - \sigma(t_i)) \ge c]$$
+
+    Parameters
+    ----------
+    student, teacher : (N, C, H, W) logits; no slope goes into the teacher's.
+    confidence : c in [0, 1); 0 keeps every pixel.
+
+    Introduced in chapter 8.
+
+    Source: a teacher that is the student's running mean, Tarvainen & Valpola 2017 (arXiv 1703.01780), there with the
+    squared difference; sure pixels only, Sohn et al. 2020 (arXiv 2001.07685).
+
+    >>> import torch
+    >>> far = consistency_loss(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 9.0))
+    >>> round(far.item(), 2)
+    0.69
+    """
+    if not 0 <= confidence < 1:
+        raise InputError(f"confidence must be in [0, 1), got {confidence}")
+    p = teacher.detach().float().sigmoid()
+    loss = F.binary_cross_entropy_with_logits(student.float(), p, reduction="none")
+    return (loss * (torch.maximum(p, 1 - p) >= confidence)).flatten(1).mean(1)
+
+
+def mean_over(values: Tensor, keep: Tensor) -> Tensor:
+    """Mean of the values that are kept, 0 if there are none; the others are not read, NaN included."""
+    return values.masked_fill(~keep, 0).sum() / keep.sum().clamp(min=1)

@@ -1,0 +1,127 @@
+"""Two ways to learn from pictures without a mask that need no discriminator: the baselines of the game (floor 2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from cxr_tutorial.data.batches import CachedSet
+from cxr_tutorial.losses import get_loss
+from cxr_tutorial.train.adversarial import Game, consistency_term, strong_view
+from cxr_tutorial.train.loop import Budget, Fit, Learner, Loop, Model, Recipe, Watch
+from cxr_tutorial.train.objectives import consistency_loss, segmentation_terms
+
+
+def fit_mean_teacher(
+    model: Model,
+    data: CachedSet,
+    *,
+    steps: int | None = None,
+    epochs: float | None = None,
+    seconds: float | None = None,
+    recipe: Recipe | None = None,
+    game: Game | None = None,
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+) -> Fit[Model]:
+    """Train a segmentor whose teacher is its own running mean: they must agree where no mask is.
+
+    The student sees such pictures made harder (`data.batches.perturb`), the teacher as they are.
+
+    Parameters
+    ----------
+    model, data, steps, epochs, seconds, recipe, checkpoint, progress : as for `fit_segmentor`.
+    game : of it `consistency`, `confidence`, `unlabelled_batch_size`, `warmup` and `ramp` are used.
+
+    Introduced in chapter 8.
+
+    Source: Tarvainen & Valpola 2017 (arXiv 1703.01780); the strong view, Sohn et al. 2020 (arXiv 2001.07685).
+
+    >>> from cxr_tutorial.data import cache, load_synthetic
+    >>> from cxr_tutorial.nets import Segmentor
+    >>> data = cache(load_synthetic()[:12], 32)
+    >>> fit = fit_mean_teacher(Segmentor("tiny"), data.reveal(data.ids[:4]), steps=2, progress=False)
+    >>> "con" in fit.history[0]
+    True
+    """
+    recipe, game = (recipe or Recipe()).resolved(), game or Game()
+    loss = get_loss(recipe.loss, **recipe.loss_options)
+    loop = Loop(
+        {"segmentor": Learner(model, recipe.learning_rate, recipe.weight_decay)},
+        data,
+        recipe,
+        Budget(steps, epochs, seconds),
+        Watch(checkpoint, progress=progress),
+        unlabelled_batch_size=0 if data.has_mask.all() else game.unlabelled_batch_size,
+        about={"game": repr(game)},
+    )
+    S = loop.models["segmentor"]
+    for batch in loop:
+        output = S(strong_view(batch, loop))
+        terms = segmentation_terms(output, batch.mask, batch.has_mask, loss, recipe.side_weight)
+        if not batch.has_mask.all():
+            weight = game.consistency * game.strength(loop.done)
+            terms["con"] = weight * consistency_term(loop, batch, output, game.confidence)
+            terms["total"] = terms["total"] + terms["con"]
+        loop.minimize("segmentor", terms["total"])
+        loop.log(terms)
+    return Fit(model, loop.history, loop.looks)
+
+
+def fit_cross_pseudo(
+    model: Model,
+    twin: Model,
+    data: CachedSet,
+    *,
+    steps: int | None = None,
+    epochs: float | None = None,
+    seconds: float | None = None,
+    recipe: Recipe | None = None,
+    game: Game | None = None,
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+) -> Fit[Model]:
+    """Train two segmentors, each on the other's binary mask where no mask is (cross pseudo supervision).
+
+    Parameters
+    ----------
+    model, twin : the same kind of net with different first weights; `model` is returned.
+    data, steps, epochs, seconds, recipe, game, checkpoint, progress : as for `fit_mean_teacher`.
+
+    Introduced in chapter 8.
+
+    Source: Chen et al. 2021 (arXiv 2106.01226). A step costs two of `fit_segmentor`'s.
+
+    >>> from cxr_tutorial.data import cache, load_synthetic
+    >>> from cxr_tutorial.nets import Segmentor
+    >>> data = cache(load_synthetic()[:12], 32)
+    >>> fit = fit_cross_pseudo(Segmentor("tiny"), Segmentor("tiny"), data.reveal(data.ids[:4]), steps=2, progress=False)
+    >>> "con" in fit.history[0]
+    True
+    """
+    recipe, game = (recipe or Recipe()).resolved(), game or Game()
+    loss = get_loss(recipe.loss, **recipe.loss_options)
+    pair = {"segmentor": model, "twin": twin}
+    loop = Loop(
+        {name: Learner(one, recipe.learning_rate, recipe.weight_decay) for name, one in pair.items()},
+        data,
+        recipe,
+        Budget(steps, epochs, seconds),
+        Watch(checkpoint, progress=progress),
+        unlabelled_batch_size=0 if data.has_mask.all() else game.unlabelled_batch_size,
+        about={"game": repr(game)},
+    )
+    for batch in loop:
+        outputs = {name: net(batch.image) for name, net in loop.models.items()}
+        unmarked, weight = ~batch.has_mask, game.consistency * game.strength(loop.done)
+        for name, other in (("segmentor", "twin"), ("twin", "segmentor")):
+            terms = segmentation_terms(outputs[name], batch.mask, batch.has_mask, loss, recipe.side_weight)
+            if unmarked.any():
+                pseudo = torch.where(outputs[other].logits.detach()[unmarked] > 0, 30.0, -30.0)
+                terms["con"] = weight * consistency_loss(outputs[name].logits[unmarked], pseudo).mean()
+                terms["total"] = terms["total"] + terms["con"]
+            loop.minimize(name, terms["total"])
+            if name == "segmentor":
+                loop.log(terms)
+    return Fit(model, loop.history, loop.looks)

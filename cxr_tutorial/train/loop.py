@@ -1,0 +1,333 @@
+"""What every training shares: recipe, budget, draws, rate, running mean of the weights, checkpoint, log (floor 2)."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from cxr_tutorial.data.batches import Augmentation, Batch, Batches, CachedSet
+from cxr_tutorial.errors import InputError
+from cxr_tutorial.machine import best_precision, keep_freed_memory
+from cxr_tutorial.train.checkpoint import load_checkpoint, save_checkpoint
+
+Model = TypeVar("Model", bound=nn.Module)
+Tensors = tuple[Tensor, ...] | list[Tensor]
+Look = Callable[[int, Mapping[str, nn.Module]], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; every default is this project's choice, from a few single runs, not a tuned optimum.
+
+    Attributes
+    ----------
+    loss : a name in `losses.LOSSES`. loss_options : its keyword arguments.
+    side_weight : weight of each side output's loss; or one weight each, fine to coarse.
+    batch_size : pictures per step and process.
+    learning_rate : AdamW's, reached after `warmup` (part of the budget), then down to 0 on a cosine.
+    weight_decay : AdamW's.
+    ema : decay of the weights' running mean, which is what is returned; 0 returns the last weights.
+    augmentation : see `data.batches.Augmentation`.
+    seed : of the draws (the model brings its own initial weights).
+    accelerator, devices, precision : as in Lightning Fabric; precision `"auto"` is what `best_precision` finds.
+    """
+
+    loss: str = "xe-tversky"
+    loss_options: dict[str, Any] = field(default_factory=dict)
+    side_weight: float | tuple[float, ...] = 0.3
+    batch_size: int = 4
+    learning_rate: float = 4e-3
+    weight_decay: float = 1e-2
+    warmup: float = 0.05
+    ema: float = 0.99
+    augmentation: Augmentation = Augmentation()
+    seed: int = 0
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "auto"
+
+    def resolved(self) -> Recipe:
+        """The same recipe with the precision that this machine takes for `"auto"`."""
+        return replace(self, precision=best_precision(self.accelerator)) if self.precision == "auto" else self
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: exactly one of steps, epochs and seconds.
+
+    Steps repeat exactly; seconds compare what methods reach in the same time on the same machine.
+
+    >>> Budget(epochs=2).progress(step=10, seconds=3.0, steps_per_epoch=10)
+    0.5
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        if len(given) != 1 or not all(value > 0 and math.isfinite(value) for value in given.values()):
+            raise InputError(f"give exactly one of steps, epochs, seconds, and more than 0; got {given or 'none'}")
+
+    def progress(self, step: int, seconds: float, steps_per_epoch: int) -> float:
+        """The part of the budget that is spent; 1 or more: all of it."""
+        if self.seconds:
+            return seconds / self.seconds
+        return step / (self.steps or max(1, round((self.epochs or 0) * steps_per_epoch)))
+
+
+@dataclass(frozen=True)
+class Fit(Generic[Model]):
+    """A finished training.
+
+    Attributes
+    ----------
+    model : what was trained, on the CPU, in evaluation mode.
+    history : one row a step: `step`, `seconds`, `learning_rate` and every term of the objective.
+    looks : one row a call of `on_log`: `step`, `seconds` and what it returned.
+    """
+
+    model: Model
+    history: list[dict[str, float]]
+    looks: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How a training is kept and looked at.
+
+    Attributes
+    ----------
+    checkpoint : a file written every `checkpoint_seconds` and at the end; if it is there the training goes on
+        from it, and ends with the same weights as one that was never interrupted (bit for bit on a CPU
+        with a budget in steps or epochs).
+    log_every, on_log : every so many steps, and after the last, `on_log(step, models)` is called with the
+        models that would be returned, by name; what it returns becomes a row of `Fit.looks`. The clock stands still.
+    progress : show a bar.
+    """
+
+    checkpoint: str | Path | None = None
+    checkpoint_seconds: float = 30.0
+    log_every: int = 0
+    on_log: Look | None = None
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A network and how AdamW changes it."""
+
+    model: nn.Module
+    learning_rate: float
+    weight_decay: float
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+class Loop:
+    """Yields the batches of a training, one a step; the body of the `for` says what a step does.
+
+    Between two steps the loop sets the learning rates, moves the running means, writes the checkpoint and the log.
+    Every network is trained by its own optimizer, through `minimize`.
+
+    Parameters
+    ----------
+    learners : by name.
+    data : what may be seen.
+    recipe, budget, watch : how, how long, and how it is kept.
+    unlabelled_batch_size, first_stream : see `data.batches.Batches`.
+    extra : a further set and how many of its pictures stand at the end of each batch.
+    about : what else makes two trainings the same, for the checkpoint.
+
+    Attributes
+    ----------
+    models : the networks by name, on the device, in training mode.
+    means : their running means, in evaluation mode.
+    done : the part of the budget that is spent, 0 to 1.
+    """
+
+    def __init__(
+        self,
+        learners: Mapping[str, Learner],
+        data: CachedSet,
+        recipe: Recipe,
+        budget: Budget,
+        watch: Watch,
+        *,
+        unlabelled_batch_size: int = 0,
+        first_stream: NDArray[np.bool_] | None = None,
+        extra: tuple[CachedSet, int] | None = None,
+        about: Mapping[str, str] | None = None,
+    ) -> None:
+        from lightning_fabric import Fabric
+
+        keep_freed_memory()
+        self.recipe, self.budget, self.watch = recipe, budget, watch
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would name the precision at every call
+        self.fabric = Fabric(
+            accelerator=recipe.accelerator,
+            devices=recipe.devices,
+            precision=recipe.precision,  # type: ignore[arg-type]
+        )
+        self.fabric.launch()
+        draws = Batches(
+            data,
+            recipe.batch_size,
+            unlabelled_batch_size,
+            augmentation=recipe.augmentation,
+            seed=recipe.seed,
+            device=self.fabric.device,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+            first_stream=first_stream,
+        )
+        self.draws = [draws]
+        if extra:
+            self.draws.append(
+                replace(draws, data=extra[0], batch_size=extra[1], unlabelled_batch_size=0, first_stream=None)
+            )
+        self.run = {
+            "recipe": repr(recipe),
+            "budget": repr(budget),
+            "data": " ".join(one.data.fingerprint for one in self.draws),
+            "world_size": self.fabric.world_size,
+        } | dict(about or {})
+        self.models: dict[str, nn.Module] = {}
+        self._bare = {name: one.model for name, one in learners.items()}
+        self._optimizers: dict[str, Any] = {}
+        self._averages: dict[str, AveragedModel] = {}
+        self._rates = {name: one.learning_rate for name, one in learners.items()}
+        for name, one in learners.items():
+            model = one.model.to(self.fabric.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+            optimizer = torch.optim.AdamW(
+                model.parameters(), lr=one.learning_rate, weight_decay=one.weight_decay, betas=one.betas, fused=True
+            )
+            self._averages[name] = AveragedModel(model, multi_avg_fn=_ramped_mean(recipe.ema), use_buffers=True)
+            self._averages[name].module.eval()
+            self.models[name], self._optimizers[name] = self.fabric.setup(model, optimizer)
+        self.step, self.seconds = 0, 0.0
+        self.history: list[dict[str, float]] = []
+        self.looks: list[dict[str, float]] = []
+        self._file = Path(watch.checkpoint) if watch.checkpoint else None
+        if self._file and self._file.exists():
+            state = load_checkpoint(self._file, self.run)
+            for kind, parts in self._parts().items():
+                for name, part in parts.items():
+                    part.load_state_dict(state[kind][name])
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.history, self.looks = state["history"], state["looks"]
+        self._terms: dict[str, float] = {}
+
+    @property
+    def means(self) -> dict[str, nn.Module]:
+        return {name: average.module for name, average in self._averages.items()}
+
+    @property
+    def done(self) -> float:
+        return self.budget.progress(self.step, self.seconds, self.draws[0].steps_per_epoch)
+
+    def __iter__(self) -> Iterator[Batch]:
+        from tqdm.auto import tqdm
+
+        bar = tqdm(
+            total=100,
+            initial=round(100 * min(self.done, 1)),
+            bar_format="{l_bar}{bar}| {elapsed}{postfix}",
+            disable=not self.watch.progress or not self.fabric.is_global_zero,
+        )
+        saved = self.seconds
+        while (done := self.done) < 1:
+            started = time.perf_counter()
+            part = _schedule(done, self.recipe.warmup)
+            for name, optimizer in self._optimizers.items():
+                for group in optimizer.param_groups:
+                    group["lr"] = self._rates[name] * part
+            self._terms = {"learning_rate": self.recipe.learning_rate * part}
+            yield self._batch()
+            for name, average in self._averages.items():
+                average.update_parameters(self._bare[name])
+            self.step += 1
+            self.seconds += time.perf_counter() - started
+            self.history.append({"step": self.step, "seconds": self.seconds} | self._terms)
+            self._look()
+            shown = next((value for name, value in self._terms.items() if name.endswith("total")), math.nan)
+            bar.set_postfix_str(f"step {self.step}, loss {shown:.3f}", refresh=False)
+            bar.update(round(100 * min(self.done, 1)) - bar.n)
+            if self.done < 1 and self.seconds - saved > self.watch.checkpoint_seconds:
+                self._save()
+                saved = self.seconds
+        bar.close()
+        self._save()
+        for name, model in self._bare.items():
+            model.load_state_dict(self.means[name].state_dict())
+            model.cpu().eval()
+
+    def minimize(self, name: str, loss: Tensor) -> None:
+        """One step of this network's optimizer down the slope of `loss`; other networks stay as they are."""
+        if not math.isfinite(float(loss.detach())):
+            raise FloatingPointError(
+                f"the objective is {float(loss.detach())} at step {self.step + 1}: lower the learning rate"
+            )
+        optimizer = self._optimizers[name]
+        optimizer.zero_grad()
+        self.fabric.backward(loss)
+        optimizer.step()
+
+    def log(self, terms: Mapping[str, Tensor | float]) -> None:
+        """Terms of this step, for the history."""
+        self._terms |= {
+            name: float(value.detach() if isinstance(value, Tensor) else value) for name, value in terms.items()
+        }
+
+    def _batch(self) -> Batch:
+        parts = [one.batch(self.step) for one in self.draws]
+        batch = parts[0] if len(parts) == 1 else Batch(*(torch.cat(some) for some in zip(*parts, strict=True)))
+        return batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
+
+    def _look(self) -> None:
+        watch = self.watch
+        if watch.on_log and watch.log_every and (self.step % watch.log_every == 0 or self.done >= 1):
+            seen = watch.on_log(self.step, {name: model.eval() for name, model in self.means.items()})
+            self.looks.append({"step": self.step, "seconds": self.seconds} | seen)
+
+    def _parts(self) -> dict[str, Mapping[str, Any]]:
+        return {"models": self._bare, "optimizers": self._optimizers, "averages": self._averages}
+
+    def _save(self) -> None:
+        if self._file and self.fabric.is_global_zero:
+            now = {"run": self.run, "step": self.step, "seconds": self.seconds}
+            now |= {"history": self.history, "looks": self.looks}
+            states = {
+                kind: {name: part.state_dict() for name, part in parts.items()} for kind, parts in self._parts().items()
+            }
+            save_checkpoint(self._file, now | states)
+
+
+def _schedule(done: float, warmup: float) -> float:
+    """Linear up during `warmup`, then down to 0 on a cosine; 1 at the top."""
+    if done < warmup:
+        return (done + 0.1 * warmup) / (1.1 * warmup)
+    return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+
+
+def _ramped_mean(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """A running mean that follows closely at first: decay min(decay, (1 + n) / (10 + n)) after n updates."""
+
+    def update(average: Tensors, current: Tensors, n: Tensor | int) -> None:
+        if average[0].is_floating_point():
+            torch._foreach_lerp_(average, current, 1 - min(decay, (1 + float(n)) / (10 + float(n))))
+        else:
+            torch._foreach_copy_(average, current)
+
+    return update

@@ -1,0 +1,164 @@
+"""The game: whose slope reaches whom, which labels are read, that it resumes, and what its parts do."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cxr_tutorial.data.batches import cache
+from cxr_tutorial.data.synthetic import load_synthetic
+from cxr_tutorial.errors import InputError
+from cxr_tutorial.nets import Discriminator, build_segmentor
+from cxr_tutorial.train import (
+    GAMES,
+    MASK_VIEWS,
+    Game,
+    Recipe,
+    fit_appaunet,
+    fit_classifier,
+    fit_cross_pseudo,
+    fit_mean_teacher,
+)
+from cxr_tutorial.train.adversarial import first_stream
+
+PLAY = Game(adversarial=0.1, adversarial_unlabelled=0.1, warmup=0.0, ramp=0.0, unlabelled_batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    whole = cache(load_synthetic()[:24], 32, tmp_path_factory.mktemp("cache"))
+    return whole.reveal(masks=whole.ids[:8], labels=whole.ids[:16])
+
+
+def nets(seed: int = 0):
+    torch.manual_seed(seed)
+    return build_segmentor("ppaunet", (4, 8, 16)), Discriminator(widths=(4, 8))
+
+
+def play(data, game=PLAY, pair=None, **options):
+    S, D = pair or nets()
+    options = {"steps": 3, "recipe": Recipe(batch_size=2)} | options
+    return fit_appaunet(S, D, data, game=game, progress=False, **options)
+
+
+def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_pictures_with_all_some_and_no_labels_train_together(data):
+    known = list(zip(data.has_mask.tolist(), (data.labels >= 0).tolist(), strict=True))
+    assert set(known) == {(True, True), (False, True), (False, False)}
+    fit = play(data)
+    assert {"seg", "side", "con", "adv", "cls", "pred", "cp", "total", "d_total"} <= set(fit.history[0])
+    assert all(np.isfinite(list(row.values())).all() for row in fit.history)
+
+
+def test_the_slope_of_l_s_never_reaches_d_nor_that_of_l_d_s(data):
+    """Each network moves as far as its own objective takes it, and no further."""
+    assert all(p.requires_grad for p in play(data, steps=1).discriminator.parameters())
+    # D does not move if its own terms weigh nothing, however loud the adversarial term is
+    still = replace(PLAY, cls=0.0, real=0.0, pred=0.0, cp=0.0, adversarial=10.0, weight_decay=0.0)
+    S, D = nets()
+    before = {name: value.clone() for name, value in D.named_parameters()}
+    play(data, still, (S, D), steps=2)
+    assert all(torch.equal(before[name], value) for name, value in D.named_parameters())
+    # S is the same whether D learns or not, as long as it does not listen
+    deaf = replace(PLAY, adversarial=0.0, adversarial_unlabelled=0.0)
+    assert same(play(data, deaf).model, play(data, replace(deaf, learning_rate=0.1)).model)
+    assert not same(play(data, deaf).discriminator, play(data, replace(deaf, learning_rate=0.1)).discriminator)
+
+
+def test_labels_that_are_hidden_are_never_read(data):
+    dirty = data.coverage.copy()
+    dirty[np.flatnonzero(~data.has_mask)] = 255
+    one, two = play(data), play(replace(data, coverage=dirty))
+    assert same(one.model, two.model)
+    assert same(one.discriminator, two.discriminator)
+
+
+def test_a_resumed_game_ends_bit_for_bit_like_an_undisturbed_one(data, tmp_path):
+    class Killed(Exception):
+        pass
+
+    def kill(step, models):
+        if step == 2:
+            raise Killed
+        return {}
+
+    file = tmp_path / "checkpoint.pt"
+    options = {"steps": 4, "checkpoint": file, "checkpoint_seconds": 0, "log_every": 1}
+    with pytest.raises(Killed):
+        play(data, on_log=kill, **options)
+    resumed, whole = play(data, **options), play(data, steps=4)
+    assert same(resumed.model, whole.model)
+    assert same(resumed.discriminator, whole.discriminator)
+    with pytest.raises(InputError, match="another run: game"):
+        play(data, replace(PLAY, cp=0.5), **options)
+
+
+@pytest.mark.parametrize("masks", MASK_VIEWS)
+@pytest.mark.parametrize("form", ["non-saturating", "saturating", "class"])
+def test_every_view_and_form_moves_s(data, masks, form):
+    deaf = play(data, replace(PLAY, masks=masks, adversarial=0.0, adversarial_unlabelled=0.0), steps=1)
+    heard = play(data, replace(PLAY, masks=masks, form=form, feature_matching=1.0), steps=1)
+    assert not same(deaf.model, heard.model)
+    assert heard.history[0]["slope_adv"] > 0
+    assert heard.history[0]["fm"] > 0
+
+
+def test_the_three_named_games_and_a_stream_of_synthetic_pictures(data):
+    for game in GAMES.values():
+        D = Discriminator(**{"widths": (4, 8), **game.discriminator})
+        fit_appaunet(nets()[0], D, data, steps=1, game=game, recipe=Recipe(batch_size=2), progress=False)
+    third = cache(load_synthetic(8, seed=9), 32)
+    fit = play(data, synthetic=(third, 2))
+    assert not same(fit.model, play(data).model)
+
+
+def test_the_first_stream_is_whole_or_at_least_with_a_mask(data):
+    assert first_stream(data).tolist() == data.has_mask.tolist()
+    few = data.reveal(labels=data.ids[:3])
+    assert first_stream(few).sum() == 3
+    assert first_stream(data.reveal(labels=())).tolist() == data.has_mask.tolist()
+
+
+def test_all_masks_and_no_second_stream(data, tmp_path):
+    whole = cache(load_synthetic()[:8], 32, tmp_path)
+    fit = play(whole)
+    assert "con" not in fit.history[-1]
+
+
+def test_what_cannot_be_played_is_named(data):
+    with pytest.raises(InputError, match="adversarial must be a number >= 0, got -1"):
+        Game(adversarial=-1)
+    with pytest.raises(InputError, match="unknown view 'fuzzy'"):
+        Game(masks="fuzzy")
+    with pytest.raises(InputError, match="unknown form 'hinge'"):
+        Game(form="hinge")
+    with pytest.raises(InputError, match="class 1, but D knows 1 classes"):
+        fit_appaunet(nets()[0], Discriminator(1, widths=(4, 8)), data, steps=1, progress=False)
+    with pytest.raises(InputError, match="with a mask"):
+        play(data.reveal(masks=(), labels=()))
+
+
+def test_the_baselines_train_and_repeat(data):
+    recipe, game = Recipe(batch_size=2), replace(PLAY, consistency=1.0)
+    options = {"steps": 2, "recipe": recipe, "game": game, "progress": False}
+    assert same(fit_mean_teacher(nets()[0], data, **options).model, fit_mean_teacher(nets()[0], data, **options).model)
+    pairs = [fit_cross_pseudo(nets()[0], nets(1)[0], data, **options).model for _ in range(2)]
+    assert same(*pairs)
+    classifiers = [fit_classifier(nets()[1], data, **options).model for _ in range(2)]
+    assert same(*classifiers)
+    with pytest.raises(InputError, match="in stream 1"):
+        fit_classifier(nets()[1], data.reveal(labels=()), **options)
+
+
+def test_without_unlabelled_pictures_the_consistency_of_the_mean_teacher_is_idle(data):
+    """Removing the second stream, or its weight, gives the supervised gradient: the terms are there for a reason."""
+    recipe = Recipe(batch_size=2)
+    heard = fit_mean_teacher(nets()[0], data, steps=2, recipe=recipe, game=PLAY, progress=False)
+    off = fit_mean_teacher(nets()[0], data, steps=2, recipe=recipe, game=replace(PLAY, consistency=0.0), progress=False)
+    assert heard.history[-1]["con"] > 0
+    assert off.history[-1]["con"] == 0
+    assert not same(heard.model, off.model)
