@@ -205,13 +205,13 @@ def class_rows(trained: Trained, examples: Examples, size: int) -> dict[str, lis
 
 
 def by_source(part: str, examples: Examples) -> dict[str, Examples]:
-    """The part whole and, where it comes from several sets, each set's share as `PART-SET`."""
+    """The part whole, and each set's share of it as `PART-SET`."""
     sources = sorted({entry.source for entry in examples.entries})
     shares = {
         f"{part}-{name}": examples.subset(i for i, entry in enumerate(examples.entries) if entry.source == name)
         for name in sources
     }
-    return {part: examples} | (shares if len(sources) > 1 else {})
+    return {part: examples} | shares
 
 
 def run(config: Config, out: str | Path, progress: bool = True) -> Record:
@@ -238,7 +238,9 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
 
     with whole_folder(out) as folder:
         trained = train(config, data, folder, validation, progress)
-        parts = {"validation": validation} | by_source("test", examples.select(split.test)) | others
+        test = examples.select(split.test)
+        tested = by_source("test", test) if "+" in config.data else {"test": test}
+        parts = {"validation": validation} | tested | others
         rows: dict[str, list[dict[str, Any]]] = {}
         metrics: dict[str, dict[str, Any]] = {}
         classes: list[dict[str, Any]] = []
