@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_game.py [--size 128] [--rounds 5] [--threads 2]
 
-Every training sees eight pictures a step: the supervised one eight with a mask, the others four with and four without. They
-take turns, ten steps each, so that whatever else the machine does falls on all alike: read the ratio.
+Every training sees eight pictures a step: the supervised one eight with a mask, the others four with and four without.
+They take turns, ten steps each, so that whatever else the machine does falls on all alike: read the ratio.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 - `full-256`: the full net on all three sets, first at 128 px (group `full-128`), then from these weights at 256 px.
 - `sizes`: the presets tiny, small and base on JSRT at 128 px, equal steps.
 - `budget-jsrt`, `budget-shenzhen`: few masks, the other training pictures without; the methods of `CONTESTANTS`.
-- `tb`: tuberculosis on Montgomery and Shenzhen, ten folds, all, a quarter and a tenth of the class labels.
+- `tb`: tuberculosis on Montgomery and on Shenzhen, ten folds; all, a quarter and a tenth of the class labels.
 
 A finished record is never run again; weights are kept below `--weights` and are not for committing.
 """
@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from cxr_tutorial.data.batches import STRONG_AUGMENTATION, Augmentation
+from cxr_tutorial.data.splits import public_folds
 from cxr_tutorial.experiment import Config, run
 from cxr_tutorial.nets import NETS, build_segmentor, summarize_segmentor
-from cxr_tutorial.train import Recipe
+from cxr_tutorial.train import GAMES, Game, Recipe
 
 SEEDS = (1, 2, 3)
 STEPS = 450
-TB_STEPS, TB_CHANGES = 500, Augmentation(rotate=10, shift=0.08, zoom=0.15, stretch=0.08, flip=0.5)
+TB_STEPS, TB_CHANGES = 600, Augmentation(rotate=10, shift=0.08, zoom=0.15, stretch=0.08, flip=0.5)
 
 
 def equal_compute(net: str) -> int:
@@ -108,17 +109,21 @@ def budget(weights: Path, data: str = "jsrt") -> Iterator[tuple[str, Config]]:
 
 
 def tb(weights: Path) -> Iterator[tuple[str, Config]]:
-    """Tuberculosis on Montgomery and Shenzhen together, ten folds: D alone, D and S supervised, the whole game."""
-    for kind in ("fold", "patient-fold"):
+    """Tuberculosis, set by set, ten published folds: D alone, S and D without a game, the game.
+
+    D sees sixteen pairs a step in each: sixteen pictures with a blank mask, or eight with the true and the drawn one.
+    """
+    for data in ("montgomery", "shenzhen"):
         for share in (1.0, 0.25, 0.1):
             for fold in range(10):
-                for method in ("classifier", "multi-task", "appaunet"):
-                    labels = None if share == 1.0 else round(share * 512)
-                    recipe = Recipe(seed=fold, batch_size=16 if method == "classifier" else 8, augmentation=TB_CHANGES)
-                    changes = {} if method == "classifier" else {"start": "synthetic"}
-                    config = Config("montgomery+shenzhen", split=f"{kind}-{fold}", method=method, recipe=recipe)
-                    config = replace(config, labels=labels, steps=TB_STEPS, seed=fold, **changes)
-                    yield f"tb/{kind}-{method}-l{round(100 * share)}-f{fold}", config
+                for method in ("classifier", "appaunet", "multi-task"):
+                    alone = method == "classifier"
+                    recipe = Recipe(seed=fold, batch_size=16 if alone else 8, augmentation=TB_CHANGES)
+                    game = replace(GAMES.get(method, Game()), learning_rate=5e-3)
+                    labels = None if share == 1 else round(share * len(public_folds(data)[f"fold-{fold}"].train))
+                    config = Config(data, split=f"fold-{fold}", method=method, recipe=recipe, game=game, labels=labels)
+                    config = replace(config, steps=TB_STEPS, seed=fold, start=None if alone else "synthetic")
+                    yield f"tb/{data}-{method}-l{round(100 * share)}-f{fold}", config
 
 
 GROUPS = {
