@@ -93,7 +93,7 @@ def evaluate_classes(
 ) -> list[dict[str, Any]]:
     r"""What D says about every example whose class is known.
 
-    $$\hat z = \arg\max_{k < K} p(k \mid x, m), \qquad \tilde p_k = \frac{p_k}{1 - p_K}$$
+    $$\hat z = \arg\max_{k < K} q_k(x, m), \qquad \tilde q_k = \frac{q_k}{1 - q_K}$$
 
     The share of the extra class is taken out before the class is named: the better S draws, the more of it D must give
     to "predicted", whatever the class (chapter 9).
@@ -108,7 +108,7 @@ def evaluate_classes(
 
     Returns
     -------
-    One dict per image: `id`, `patient`, `source`, `label`, `score` ($\tilde p_1$ of two classes), `predicted` ($p_K$),
+    One dict per image: `id`, `patient`, `source`, `label`, `score` ($\tilde q_1$ of two classes), `predicted` ($q_K$),
     `named` ($\hat z$) and `raw` (argmax over all K + 1).
 
     Raises
@@ -138,9 +138,9 @@ def evaluate_classes(
                 m = torch.from_numpy(masks).unsqueeze(1).to(device).float()
             else:
                 m = torch.zeros_like(image)
-            p = discriminator(image, m).float().softmax(1).cpu().double()
-        real = p[:, :-1] / p[:, :-1].sum(1, keepdim=True)
-        for example, of_real, of_all in zip(some, real, p, strict=True):
+            q = discriminator(image, m).float().softmax(1).cpu().double()
+        real = q[:, :-1] / q[:, :-1].sum(1, keepdim=True)
+        for example, of_real, of_all in zip(some, real, q, strict=True):
             about = {"id": example.id, "patient": example.patient, "source": example.source, "label": example.label}
             seen = {"score": float(of_real[min(1, len(of_real) - 1)]), "predicted": float(of_all[-1])}
             rows.append(about | seen | {"named": int(of_real.argmax()), "raw": int(of_all.argmax())})

@@ -248,7 +248,8 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
             if trained.segmentor is not None and any(some.has_mask):
                 rows[part] = evaluate(trained.segmentor, some, size=config.size)
                 metrics[part] = summarize(rows[part])
-            for kind, said in class_rows(trained, some, config.size).items():
+            asked = {} if part in others else class_rows(trained, some, config.size)  # another set, another question
+            for kind, said in asked.items():
                 name = part if kind == "predicted" else f"{part}/{kind}-mask"
                 metrics[name] = metrics.get(name, {}) | summarize_classes(said)
                 classes += [{"part": part, "mask": kind} | row for row in said]

@@ -17,7 +17,9 @@ JOINS = ("concat", "sum", "mask")
 class Discriminator(nn.Module):
     r"""Names the class of a pair (picture, mask): one of K diseases, or "the mask is predicted".
 
-    $$D(x, m) \in \mathbb{R}^{K+1}, \qquad p = \mathrm{softmax}(D(x, m)), \qquad q_K = p_{K}$$
+    $$D(x, m) \in \mathbb{R}^{K+1}, \qquad q = \mathrm{softmax}(D(x, m))$$
+
+    $q_k$ is the probability of real class k < K, $q_K$ that the mask is predicted.
 
     A conv-net: per level a 4x4 convolution of stride 2 and, if `depth` is 2, a 3x3 convolution, each with normalisation
     and LeakyReLU(.2); then the mean over all pixels gives the features f, and one linear layer the logits.

@@ -113,7 +113,7 @@ def adversarial_loss(logits: Tensor, label: Tensor, form: str = "non-saturating"
     logits : (N, K + 1), D's of (x, S(x)).
     label : (N,) int64, -1 where unknown; read by form `"class"` only.
     form : `"non-saturating"`, $-\log(1-q_K)$ (Luc et al. 2016, Hung et al. 2018); `"saturating"`, $+\log q_K$ (the form
-        in the author's thesis); `"class"`, $-\log p_z$ where the class is known, else non-saturating (d).
+        in the author's thesis); `"class"`, $-\log q_z$ where the class is known, else non-saturating (d).
         Which one the paper uses is not known.
 
     Introduced in chapter 8.
@@ -143,10 +143,10 @@ def discriminator_terms(
     =========  ==========================================  ===================================================
     term       over                                        is
     =========  ==========================================  ===================================================
-    `cls`      real pairs, class known                     $-\log p_z(x, y)$ over all K + 1 classes
+    `cls`      real pairs, class known                     $-\log q_z(x, y)$ over all K + 1 classes
     `real`     real pairs, class unknown                   $-\log (1 - q_K(x, y))$
     `pred`     predicted pairs                             $-\log q_K(x, \hat y)$
-    `cp`       predicted pairs, class known                $-\log \frac{p_z(x, \hat y)}{1 - q_K(x, \hat y)}$
+    `cp`       predicted pairs, class known                $-\log \frac{q_z(x, \hat y)}{1 - q_K(x, \hat y)}$
     =========  ==========================================  ===================================================
 
     Each is a mean over its own pairs, 0 if there are none; labels of -1 and the pictures behind them are not read.
