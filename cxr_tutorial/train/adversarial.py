@@ -44,6 +44,8 @@ class Game:
     consistency : weight of `objectives.consistency_loss` on pictures without a mask: S sees them made harder
         (`data.batches.perturb`), its own running mean sees them as they are. confidence : see there.
     cls, real, pred, cp : weights in L_D, see `objectives.discriminator_terms`.
+    judge_unlabelled : whether D learns that the predicted masks of pictures without a true one are predicted. If it
+        does, it can know the pictures instead of looking at masks, for no true pair holds them (chapter 9).
     masks : what D sees, a name in `MASK_VIEWS`.
     unlabelled_batch_size : pictures of the second stream in each step.
     warmup, ramp : parts of the budget before S hears of D, and in which the weights grow to their full size.
@@ -61,6 +63,7 @@ class Game:
     real: float = 1.0
     pred: float = 1.0
     cp: float = 1.0
+    judge_unlabelled: bool = True
     masks: str = "soft"
     unlabelled_batch_size: int = 4
     warmup: float = 0.1
@@ -247,7 +250,8 @@ def fit_appaunet(
         # 2. D: the class of real pairs, "predicted" for the others
         drawn = view_predicted(output.logits.detach().sigmoid())
         real, predicted = D(x[has_mask], y), D(x, drawn)
-        d_terms = discriminator_terms(real, predicted, batch.label[has_mask], batch.label, vars(game))
+        judged = None if game.judge_unlabelled else has_mask
+        d_terms = discriminator_terms(real, predicted, batch.label[has_mask], batch.label, vars(game), judged)
         loop.minimize("discriminator", d_terms["total"])
         loop.log(terms | {"total": sum_of(terms)} | slopes | seen_by_d(real, predicted))
         loop.log({f"d_{name}" if name == "total" else name: value for name, value in d_terms.items()})

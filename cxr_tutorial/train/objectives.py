@@ -134,7 +134,12 @@ def adversarial_loss(logits: Tensor, label: Tensor, form: str = "non-saturating"
 
 
 def discriminator_terms(
-    real: Tensor, predicted: Tensor, real_label: Tensor, label: Tensor, weights: Mapping[str, float]
+    real: Tensor,
+    predicted: Tensor,
+    real_label: Tensor,
+    label: Tensor,
+    weights: Mapping[str, float],
+    judged: Tensor | None = None,
 ) -> dict[str, Tensor]:
     r"""L_D from D's logits of real pairs (x, y) and of predicted pairs (x, sg[S(x)]).
 
@@ -145,7 +150,7 @@ def discriminator_terms(
     =========  ==========================================  ===================================================
     `cls`      real pairs, class known                     $-\log q_z(x, y)$ over all K + 1 classes
     `real`     real pairs, class unknown                   $-\log (1 - q_K(x, y))$
-    `pred`     predicted pairs                             $-\log q_K(x, \hat y)$
+    `pred`     predicted pairs that are judged             $-\log q_K(x, \hat y)$
     `cp`       predicted pairs, class known                $-\log \frac{q_z(x, \hat y)}{1 - q_K(x, \hat y)}$
     =========  ==========================================  ===================================================
 
@@ -156,6 +161,7 @@ def discriminator_terms(
     real : (R, K + 1). predicted : (N, K + 1).
     real_label : (R,) int64. label : (N,) int64; -1 where unknown.
     weights : by the names above; a term that is not named weighs 0.
+    judged : (N,) bool, which predicted pairs `pred` is over; None: all.
 
     Returns
     -------
@@ -173,7 +179,7 @@ def discriminator_terms(
     means = {
         "cls": mean_over(of_class, known),
         "real": mean_over(-log_real(real), ~known),
-        "pred": as_predicted.mean(),
+        "pred": as_predicted.mean() if judged is None else mean_over(as_predicted, judged),
         "cp": mean_over(of_real_class, named),
     }
     terms = {name: weights[name] * value for name, value in means.items() if weights.get(name)}

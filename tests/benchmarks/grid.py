@@ -7,6 +7,7 @@
 - `full-256`: the full net on all three sets, first at 128 px (group `full-128`), then from these weights at 256 px.
 - `sizes`: the presets tiny, small and base on JSRT at 128 px, equal steps.
 - `budget-jsrt`, `budget-shenzhen`: few masks, the other training pictures without; the methods of `CONTESTANTS`.
+- `game-options`: what the paper leaves open, one by one.
 - `tb`: tuberculosis on Montgomery and on Shenzhen, ten folds; all, a quarter and a tenth of the class labels.
 
 A finished record is never run again; weights are kept below `--weights` and are not for committing.
@@ -108,6 +109,32 @@ def budget(weights: Path, data: str = "jsrt") -> Iterator[tuple[str, Config]]:
                 yield label, few(seed, method, masks, data, **changes)
 
 
+#: name -> what is changed in the game and in D; the weights are ten times the default's, so that S hears D
+OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "loud": ({}, {}),
+    "judge-masked-only": ({"judge_unlabelled": False}, {}),
+    "mask-alone": ({}, {"join": "mask"}),
+    "binary": ({"masks": "binary"}, {}),
+    "blurred": ({"masks": "blurred"}, {}),
+    "smoothed": ({"masks": "smoothed"}, {}),
+    "saturating": ({"form": "saturating"}, {}),
+    "by-class": ({"form": "class"}, {}),
+    "feature-matching": ({"feature_matching": 0.1}, {}),
+    "no-cp": ({"cp": 0.0}, {}),
+    "sum": ({}, {"join": "sum"}),
+    "spectral-norm": ({}, {"spectral_norm": True, "norm": "none"}),
+    "group-norm": ({}, {"norm": "group"}),
+}
+
+
+def game_options(weights: Path) -> Iterator[tuple[str, Config]]:
+    """Each option of the game alone, five masks of JSRT, from the synthetic start, a game that S hears."""
+    for seed in SEEDS:
+        for name, (changes, of_d) in OPTIONS.items():
+            game = Game(adversarial=0.1, adversarial_unlabelled=0.1, discriminator=of_d, **changes)
+            yield f"game-options/{name}-s{seed}", few(seed, "appaunet", 5, start="synthetic", game=game)
+
+
 def tb(weights: Path) -> Iterator[tuple[str, Config]]:
     """Tuberculosis, set by set, ten published folds: D alone, S and D without a game, the game.
 
@@ -132,6 +159,7 @@ GROUPS = {
     "sizes": sizes,
     "budget-jsrt": budget,
     "budget-shenzhen": partial(budget, data="shenzhen"),
+    "game-options": game_options,
     "tb": tb,
 }
 

@@ -66,6 +66,13 @@ def test_a_class_that_is_not_known_changes_nothing():
     torch.testing.assert_close(terms["cls"], alone)
 
 
+def test_only_judged_pairs_are_called_predicted():
+    real, predicted, z = drawn(3), drawn(5), torch.full((5,), -1)
+    judged = torch.tensor([True, False, True, False, False])
+    terms = discriminator_terms(real, predicted, z[:3], z, ALL, judged)
+    assert terms["pred"].item() == pytest.approx(-predicted.softmax(1)[judged, 2].log().mean().item())
+
+
 def test_no_pairs_of_a_kind_is_zero_and_finite():
     terms = discriminator_terms(drawn(3)[:0], drawn(5), torch.zeros(0, dtype=torch.int64), torch.full((5,), -1), ALL)
     assert terms["cls"] == terms["real"] == terms["cp"] == 0
