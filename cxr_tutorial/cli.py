@@ -226,8 +226,8 @@ def _game(method: str, options: list[str]) -> Any:
         if name not in kinds:
             raise InputError(f"no option {name!r} of the game: choose one of {', '.join(kinds)}, as in adversarial=0.1")
         try:
-            changes[name] = value == "True" if kinds[name] is bool else kinds[name](value)
-        except ValueError as error:
+            changes[name] = {"true": True, "false": False}[value] if kinds[name] is bool else kinds[name](value)
+        except (ValueError, KeyError) as error:
             raise InputError(f"{option!r}: {name} takes a value of type {kinds[name].__name__}") from error
     return replace(GAMES.get(method, Game()), **changes) if changes else None
 
