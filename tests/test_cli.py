@@ -67,7 +67,10 @@ def test_data_show_counts(command):
         (["train", "--out", "run", "--data", "jsrt", *TINY], "CXR_DATA"),
         (["train", "--out", "run", "--game", "speed=3", *TINY], "no option 'speed' of the game"),
         (["train", "--out", "run", "--game", "cp=much", *TINY], "cp takes a value of type float"),
-        (["train", "--out", "run", "--game", "judge_unlabelled=no", *TINY], "judge_unlabelled takes a value of type bool"),
+        (
+            ["train", "--out", "run", "--game", "judge_unlabelled=no", *TINY],
+            "judge_unlabelled takes a value of type bool",
+        ),
         (["train", "--out", "run", "--split", "thirds", *TINY], "unknown split 'thirds'"),
         (["data", "show", "nowhere"], "'nowhere'"),
         (["evaluate", "absent.safetensors"], "absent.safetensors"),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.nets.blocks import norm_layer
 
-JOINS = ("concat", "sum", "mask")
+JOINS = ("concat", "product", "sum", "mask")
 
 
 class Discriminator(nn.Module):
@@ -29,8 +29,9 @@ class Discriminator(nn.Module):
     num_classes : K, the real classes. The logits have one more, the last: `Discriminator.PREDICTED`.
     widths : channels per level.
     depth : convolutions per level, 1 or 2.
-    join : how picture and mask meet. `"concat"`: as channels of one input; `"sum"`: each has a first convolution,
-        and these are added; `"mask"`: the picture is not looked at.
+    join : how picture and mask meet. `"concat"`: as channels of one input; `"product"`: the picture inside the mask,
+        x m, and the mask as channels (Luc et al. 2016, arXiv 1611.08408), for one mask; `"sum"`: each has a first
+        convolution, and these are added; `"mask"`: the picture is not looked at.
     norm : `"none"`, `"batch"`, `"instance"` or `"group"`.
     spectral_norm : bound each layer's slope (Miyato et al. 2018).
     dropout : share of the features f that training sets to 0.
@@ -83,8 +84,8 @@ class Discriminator(nn.Module):
             normed = [] if norm == "none" else [norm_layer(norm, channels)]
             return [*normed, nn.LeakyReLU(0.2, inplace=True)]
 
-        first = {"concat": image_channels + mask_channels, "sum": mask_channels, "mask": mask_channels}[join]
-        self.first = conv(first, widths[0], 4, 2)
+        stacked = image_channels * (join in ("concat", "product")) + mask_channels
+        self.first = conv(stacked, widths[0], 4, 2)
         self.first_of_image = conv(image_channels, widths[0], 4, 2) if join == "sum" else None
         trunk = after(widths[0])
         for k, width in enumerate(widths):
@@ -110,7 +111,9 @@ class Discriminator(nn.Module):
                 f"expected N pictures and N masks of one size, at least {smallest} pixels a side, got "
                 f"{tuple(image.shape)} and {tuple(mask.shape)}"
             )
-        x = self.first(torch.cat([image, mask.to(image.dtype)], dim=1) if self.join == "concat" else mask)
+        if self.join == "product":
+            image = image * mask
+        x = self.first(torch.cat([image, mask], dim=1) if self.join in ("concat", "product") else mask)
         if self.first_of_image is not None:
             x = x + self.first_of_image(image)
         return self.trunk(x).mean(dim=(2, 3))

@@ -124,9 +124,16 @@ MASK_VIEWS: dict[str, tuple[Views, Views]] = {  # of the true mask, of the predi
 }
 
 GAMES: dict[str, Game] = {
-    "appaunet": Game(),
+    "appaunet": Game(discriminator={"join": "product"}),
     "appaunet-paper": Game(consistency=0.0, cp=0.0, discriminator={"depth": 1, "norm": "none"}),
-    "multi-task": Game(adversarial=0.0, adversarial_unlabelled=0.0, consistency=0.0, real=0.0, pred=0.0),
+    "multi-task": Game(
+        adversarial=0.0,
+        adversarial_unlabelled=0.0,
+        consistency=0.0,
+        real=0.0,
+        pred=0.0,
+        discriminator={"join": "product"},
+    ),
 }
 
 
@@ -161,6 +168,9 @@ def fit_appaunet(
     1. $\hat y = S(x)$ for all; D stands still; S goes down
        $L_S = L_{seg} + \lambda_{adv} L_{adv} + \lambda_{fm} L_{fm} + \lambda_{con} L_{con}$;
     2. $\hat y$ stands still; D goes down $L_D$ (`objectives.discriminator_terms`) on $(x, y)$ and $(x, \hat y)$.
+
+    Real and predicted pairs go through D as one batch: apart, batch normalisation would take away what they differ in.
+    In S's step D stands still with its statistics, as at test time.
 
     The first stream holds the pictures with mask and class; if there are none, those with a mask.
 
@@ -237,19 +247,20 @@ def fit_appaunet(
             terms["con"] = game.consistency * strength * consistency_term(loop, batch, output, game.confidence)
         played: dict[str, Tensor] = {}
         if strength and (game.adversarial or game.adversarial_unlabelled or game.feature_matching):
-            D.requires_grad_(False)
+            D.requires_grad_(False).eval()
             played = {name: strength * term for name, term in heard(D, batch, output.logits, y, game).items()}
             if loop.step % 20 == 0:
                 with loop.fabric.autocast():
                     slopes = measured_slopes(discriminator, batch, output.logits, y, game, loss)
                 slopes["slope_adv"] *= strength
-            D.requires_grad_(True)
+            D.requires_grad_(True).train()
         terms |= played
         loop.minimize("segmentor", sum_of(terms))
 
         # 2. D: the class of real pairs, "predicted" for the others
         drawn = view_predicted(output.logits.detach().sigmoid())
-        real, predicted = D(x[has_mask], y), D(x, drawn)
+        said = D(torch.cat([x[has_mask], x]), torch.cat([y, drawn]))
+        real, predicted = said.split([len(y), len(x)])
         judged = None if game.judge_unlabelled else has_mask
         d_terms = discriminator_terms(real, predicted, batch.label[has_mask], batch.label, vars(game), judged)
         loop.minimize("discriminator", d_terms["total"])

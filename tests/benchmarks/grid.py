@@ -113,6 +113,7 @@ def budget(weights: Path, data: str = "jsrt") -> Iterator[tuple[str, Config]]:
 OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "loud": ({}, {}),
     "judge-masked-only": ({"judge_unlabelled": False}, {}),
+    "concat": ({}, {"join": "concat"}),
     "mask-alone": ({}, {"join": "mask"}),
     "binary": ({"masks": "binary"}, {}),
     "blurred": ({"masks": "blurred"}, {}),
@@ -131,6 +132,7 @@ def game_options(weights: Path) -> Iterator[tuple[str, Config]]:
     """Each option of the game alone, five masks of JSRT, from the synthetic start, a game that S hears."""
     for seed in SEEDS:
         for name, (changes, of_d) in OPTIONS.items():
+            of_d = GAMES["appaunet"].discriminator | of_d
             game = Game(adversarial=0.1, adversarial_unlabelled=0.1, discriminator=of_d, **changes)
             yield f"game-options/{name}-s{seed}", few(seed, "appaunet", 5, start="synthetic", game=game)
 

@@ -35,10 +35,17 @@ def test_joined_by_mask_alone_the_picture_is_not_read():
     image, mask = pair()
     D = Discriminator(join="mask").eval()
     assert torch.equal(D(image, mask), D(torch.full_like(image, torch.nan), mask))
-    for join in ("concat", "sum"):
+    for join in ("concat", "product", "sum"):
         other = Discriminator(join=join).eval()
         assert not torch.equal(other(image, mask), other(image + 1, mask))
         assert not torch.equal(other(image, mask), other(image, 1 - mask))
+
+
+def test_joined_by_product_the_picture_counts_inside_the_mask_only():
+    image, mask = pair()
+    D = Discriminator(join="product").eval()
+    assert torch.equal(D(image, mask), D(torch.where(mask > 0, image, 7.0), mask))
+    assert not torch.equal(D(image, mask), D(image + 1, mask))
 
 
 def test_sum_is_one_convolution_of_both_written_as_two():
@@ -67,7 +74,9 @@ def test_its_options_build_it_again():
     assert torch.equal(D.eval()(*pair()), again.eval()(*pair()))
 
 
-@pytest.mark.parametrize("bad", [{"join": "product"}, {"num_classes": 0}, {"widths": ()}, {"depth": 3}, {"norm": "x"}])
+@pytest.mark.parametrize(
+    "bad", [{"join": "difference"}, {"num_classes": 0}, {"widths": ()}, {"depth": 3}, {"norm": "x"}]
+)
 def test_what_cannot_be_built_is_named(bad):
     with pytest.raises(InputError):
         Discriminator(**bad)
