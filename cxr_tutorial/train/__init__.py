@@ -1,8 +1,8 @@
 """Training: what is minimised and how (floor 2)."""
 
-from cxr_tutorial.train.adversarial import GAMES, MASK_VIEWS, Game, GameFit, fit_appaunet, fit_classifier
+from cxr_tutorial.train.adversarial import GAMES, MASK_VIEWS, Game, GameFit, fit_appaunet
+from cxr_tutorial.train.baselines import fit_classifier, fit_cross_pseudo, fit_mean_teacher
 from cxr_tutorial.train.checkpoint import load_weights, save_weights
-from cxr_tutorial.train.consistency import fit_cross_pseudo, fit_mean_teacher
 from cxr_tutorial.train.loop import Budget, Fit, Recipe
 from cxr_tutorial.train.monitor import diagnose
 from cxr_tutorial.train.objectives import segmentation_terms

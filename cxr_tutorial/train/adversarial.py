@@ -25,7 +25,6 @@ from cxr_tutorial.train.objectives import (
     adversarial_loss,
     consistency_loss,
     discriminator_terms,
-    mean_over,
     segmentation_terms,
 )
 
@@ -336,48 +335,3 @@ def _even(history: list[dict[str, float]]) -> list[dict[str, float]]:
     """Every row with the same columns: a term that was not there yet weighs 0."""
     names = list(dict.fromkeys(name for row in history for name in row))
     return [{name: row.get(name, 0.0) for name in names} for row in history]
-
-
-def fit_classifier(
-    discriminator: Discriminator,
-    data: CachedSet,
-    *,
-    steps: int | None = None,
-    epochs: float | None = None,
-    seconds: float | None = None,
-    recipe: Recipe | None = None,
-    game: Game | None = None,
-    checkpoint: str | Path | None = None,
-    progress: bool = True,
-) -> Fit[Discriminator]:
-    """Train D alone, on blank masks, to name the class of pictures: the baseline that knows no lungs.
-
-    Parameters
-    ----------
-    discriminator : changed in place; its last class is never the answer.
-    data : pictures without a visible class are not used.
-    steps, epochs, seconds, recipe, game, checkpoint, progress : as for `fit_appaunet`; of the game only D's
-        `learning_rate`, `weight_decay`, `betas`.
-
-    >>> from cxr_tutorial.data import cache, load_synthetic
-    >>> data = cache(load_synthetic()[:8], 32)
-    >>> fit = fit_classifier(Discriminator(widths=(8, 16)), data, steps=2, progress=False)
-    >>> sorted(fit.history[0])
-    ['cls', 'learning_rate', 'seconds', 'step']
-    """
-    recipe, game = (recipe or Recipe()).resolved(), game or Game()
-    loop = Loop(
-        {"discriminator": Learner(discriminator, game.learning_rate, game.weight_decay, game.betas)},
-        data,
-        recipe,
-        Budget(steps, epochs, seconds),
-        Watch(checkpoint, progress=progress),
-        first_stream=data.labels >= 0,
-    )
-    D = loop.models["discriminator"]
-    for batch in loop:
-        logits = D(batch.image, torch.zeros_like(batch.image))[:, :-1]
-        term = mean_over(F.cross_entropy(logits, batch.label, reduction="none"), batch.label >= 0)
-        loop.minimize("discriminator", term)
-        loop.log({"cls": term})
-    return Fit(discriminator, loop.history, loop.looks)

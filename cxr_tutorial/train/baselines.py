@@ -1,16 +1,18 @@
-"""Two ways to learn from pictures without a mask that need no discriminator: the baselines of the game (floor 2)."""
+"""What the game is measured against: a mean teacher, two nets that teach each other, a classifier (floor 2)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
+from torch.nn import functional as F
 
 from cxr_tutorial.data.batches import CachedSet
 from cxr_tutorial.losses import get_loss
+from cxr_tutorial.nets.discriminator import Discriminator
 from cxr_tutorial.train.adversarial import Game, consistency_term, strong_view
 from cxr_tutorial.train.loop import Budget, Fit, Learner, Loop, Model, Recipe, Watch
-from cxr_tutorial.train.objectives import consistency_loss, segmentation_terms
+from cxr_tutorial.train.objectives import consistency_loss, mean_over, segmentation_terms
 
 
 def fit_mean_teacher(
@@ -125,3 +127,48 @@ def fit_cross_pseudo(
             if name == "segmentor":
                 loop.log(terms)
     return Fit(model, loop.history, loop.looks)
+
+
+def fit_classifier(
+    discriminator: Discriminator,
+    data: CachedSet,
+    *,
+    steps: int | None = None,
+    epochs: float | None = None,
+    seconds: float | None = None,
+    recipe: Recipe | None = None,
+    game: Game | None = None,
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+) -> Fit[Discriminator]:
+    """Train D alone, on blank masks, to name the class of pictures: the baseline that knows no lungs.
+
+    Parameters
+    ----------
+    discriminator : changed in place; its last class is never the answer.
+    data : pictures without a visible class are not used.
+    steps, epochs, seconds, recipe, game, checkpoint, progress : as for `fit_appaunet`; of the game only D's
+        `learning_rate`, `weight_decay`, `betas`.
+
+    >>> from cxr_tutorial.data import cache, load_synthetic
+    >>> data = cache(load_synthetic()[:8], 32)
+    >>> fit = fit_classifier(Discriminator(widths=(8, 16)), data, steps=2, progress=False)
+    >>> sorted(fit.history[0])
+    ['cls', 'learning_rate', 'seconds', 'step']
+    """
+    recipe, game = (recipe or Recipe()).resolved(), game or Game()
+    loop = Loop(
+        {"discriminator": Learner(discriminator, game.learning_rate, game.weight_decay, game.betas)},
+        data,
+        recipe,
+        Budget(steps, epochs, seconds),
+        Watch(checkpoint, progress=progress),
+        first_stream=data.labels >= 0,
+    )
+    D = loop.models["discriminator"]
+    for batch in loop:
+        logits = D(batch.image, torch.zeros_like(batch.image))[:, :-1]
+        term = mean_over(F.cross_entropy(logits, batch.label, reduction="none"), batch.label >= 0)
+        loop.minimize("discriminator", term)
+        loop.log({"cls": term})
+    return Fit(discriminator, loop.history, loop.looks)
