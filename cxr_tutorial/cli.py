@@ -101,6 +101,9 @@ def train(
     epochs: Annotated[float | None, typer.Option(help="Budget in epochs.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Budget in seconds of training.")] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures per step.")] = 4,
+    augmentation: Annotated[
+        str, typer.Option(help="How far training pictures are changed: usual, strong (for few masks) or none.")
+    ] = "usual",
     learning_rate: Annotated[float, typer.Option(help="AdamW's, at its top.")] = 4e-3,
     seed: Annotated[int, typer.Option(help="Of weights, draws, budget and patient split.")] = 0,
     test_data: Annotated[list[str] | None, typer.Option(help="One more set to test on; may be repeated.")] = None,
@@ -113,15 +116,19 @@ def train(
 
     Without --steps, --epochs or --seconds it trains for 60 seconds.
     """
+    from cxr_tutorial.data.batches import AUGMENTATIONS
     from cxr_tutorial.experiment import Config, run
     from cxr_tutorial.train import Recipe
 
+    if augmentation not in AUGMENTATIONS:
+        raise InputError(f"unknown augmentation {augmentation!r}: choose one of {', '.join(AUGMENTATIONS)}")
     options = {"fp_weight": fp_weight, "fn_weight": fn_weight, "mode": kl_mode}
     recipe = Recipe(
         loss=loss,
         loss_options={name: value for name, value in options.items() if value is not None},
         batch_size=batch_size,
         learning_rate=learning_rate,
+        augmentation=AUGMENTATIONS[augmentation],
         seed=seed,
         accelerator=accelerator,
         devices=devices,

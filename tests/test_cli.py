@@ -71,6 +71,7 @@ def test_data_show_counts(command):
             ["train", "--out", "run", "--game", "judge_unlabelled=no", *TINY],
             "judge_unlabelled takes a value of type bool",
         ),
+        (["train", "--out", "run", "--augmentation", "wild", *TINY], "unknown augmentation 'wild'"),
         (["train", "--out", "run", "--split", "thirds", *TINY], "unknown split 'thirds'"),
         (["data", "show", "nowhere"], "'nowhere'"),
         (["evaluate", "absent.safetensors"], "absent.safetensors"),

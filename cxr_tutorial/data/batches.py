@@ -213,6 +213,7 @@ NO_AUGMENTATION = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
 STRONG_AUGMENTATION = Augmentation(  # for few masks, or synthetic pictures alone
     rotate=10, shift=0.1, zoom=0.2, stretch=0.1, elastic=0.02, gamma=0.5, shade=0.15, noise=0.05
 )
+AUGMENTATIONS = {"usual": Augmentation(), "strong": STRONG_AUGMENTATION, "none": NO_AUGMENTATION}
 
 
 def augment(images: Tensor, masks: Tensor, how: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
