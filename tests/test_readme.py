@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import pytest
 
@@ -40,6 +40,32 @@ def table_row(name: str, group: str, part: str) -> str:
 )
 def test_the_table_is_that_of_the_records(name, group, part):
     assert table_row(name, group, part) in README
+
+
+FEW = {
+    "supervised": "new weights, masks only",
+    "syn-supervised": "synthetic start, masks only",
+    "syn-mean-teacher": "synthetic start, mean teacher",
+    "syn-appaunet": "synthetic start, APPAU-Net",
+}
+
+
+def few_row(masks: int, contestant: str) -> str:
+    """One row of the table of few masks: mean and range over the seeds."""
+    records = [r for r in load_records() if re.fullmatch(rf"{contestant}-m{masks}-s\d", r.id)]
+    records = [r for r in records if r.group == "budget-jsrt"]
+    assert sorted(r.config["seed"] for r in records) == [1, 2, 3, 4, 5]
+    cells = []
+    for part in ("test", "montgomery"):
+        dice = [r.metrics[part]["dice"]["mean"] for r in records]
+        cells.append(f"{mean(dice):.4f} ({min(dice):.4f} to {max(dice):.4f})")
+    return f"| {masks} | {FEW[contestant]} | {' | '.join(cells)} |"
+
+
+@pytest.mark.parametrize("masks", [1, 5, 10])
+@pytest.mark.parametrize("contestant", FEW)
+def test_the_table_of_few_masks_is_that_of_the_records(masks, contestant):
+    assert few_row(masks, contestant) in README
 
 
 def test_what_synthetic_pictures_alone_reach_is_that_of_the_record():
