@@ -68,6 +68,19 @@ def test_the_table_of_few_masks_is_that_of_the_records(masks, contestant):
     assert few_row(masks, contestant) in README
 
 
+def test_what_it_says_of_tuberculosis_is_that_of_the_records():
+    def auc(method: str, data: str, part: str) -> str:
+        name = rf"{data}-{method}-l100-f\d"
+        found = [r.metrics[part]["auc"]["mean"] for r in load_records() if re.fullmatch(name, r.id)]
+        assert len(found) == 10
+        return f"{mean(found):.3f}"
+
+    alone = [auc("classifier", data, "test/blank-mask") for data in ("montgomery", "shenzhen")]
+    game = auc("appaunet", "montgomery", "test")
+    assert f"a mean AUC of {alone[0]} on Montgomery and {alone[1]} on Shenzhen" in README
+    assert f"the game reaches {game} on Montgomery" in README
+
+
 def test_what_synthetic_pictures_alone_reach_is_that_of_the_record():
     [record] = [r for r in load_records() if r.id == "synthetic-s1"]
     names = {"jsrt": "JSRT", "montgomery": "Montgomery", "shenzhen": "Shenzhen"}
