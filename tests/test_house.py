@@ -40,10 +40,10 @@ def test_every_room_is_on_a_floor_and_imports_only_from_floors_below():
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_every_room_is_on_one_api_page():
+def test_every_room_but_those_of_the_command_is_on_one_api_page():
     pages = "".join(page.read_text() for page in (ROOT / "book/api").glob("*.md"))
     shown = re.findall(r"automodule:: (\S+)", pages)
-    assert sorted(shown) == sorted(ROOMS)
+    assert sorted(shown) == sorted(room for room in ROOMS if not room.startswith("cxr_tutorial.cli."))
 
 
 def test_importing_the_package_loads_torch_and_nothing_heavy():

@@ -1,68 +1,15 @@
-"""The command `cxr-tutorial` (floor 4)."""
+"""`cxr-tutorial train` and `evaluate`."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-import cxr_tutorial
 from cxr_tutorial.errors import InputError
 
-app = typer.Typer(
-    help="Semi-supervised multi-task learning with chest X-rays: data, training, evaluation, results.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-data_app = typer.Typer(help="Look at data sets, or download them.", no_args_is_help=True)
-results_app = typer.Typer(help="Read the records of runs.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
-app.add_typer(results_app, name="results")
 
-
-@app.callback(invoke_without_command=True)
-def version(
-    show: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
-) -> None:
-    if show:
-        typer.echo(cxr_tutorial.__version__)
-        raise typer.Exit
-
-
-@data_app.command("show")
-def data_show(
-    name: Annotated[str, typer.Argument(help="montgomery, shenzhen, jsrt, synthetic, or a folder of pictures.")],
-    root: Annotated[str | None, typer.Option(help="Where it lies; default $CXR_DATA/NAME.")] = None,
-) -> None:
-    """Say what a data set holds: which release, how many pictures, masks, classes and patients."""
-    from cxr_tutorial.experiment import load
-
-    examples = load(name, root)
-    labels = examples.labels
-    typer.echo(f"{examples.name}: {examples.release}")
-    typer.echo(f"pictures  {len(examples)}")
-    typer.echo(f"masks     {sum(examples.has_mask)}")
-    typer.echo(f"patients  {len(set(examples.patients))}")
-    typer.echo(f"labels    0: {labels.count(0)}, 1: {labels.count(1)}, unknown: {labels.count(None)}")
-
-
-@data_app.command("download")
-def data_download(
-    name: Annotated[str, typer.Argument(help="montgomery, shenzhen, shenzhen-masks or jsrt.")],
-    folder: Annotated[Path, typer.Option("--to", help="The folder that CXR_DATA points to.")] = Path("cxr_data"),
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Fetch a data set from its official address; size, terms and checksum are shown first."""
-    from cxr_tutorial.data.download import download
-
-    typer.echo(download(name, folder, yes=yes))
-
-
-@app.command()
 def train(
     out: Annotated[Path, typer.Option(help="The folder of the record; must not exist yet.")],
     data: Annotated[
@@ -162,8 +109,7 @@ def train(
     typer.echo(f"record in {out}")
 
 
-@app.command("evaluate")
-def evaluate_command(
+def evaluate(
     weights: Annotated[Path, typer.Argument(help="A .safetensors file of `train`, or the folder of its record.")],
     data: Annotated[str, typer.Option(help="synthetic, montgomery, shenzhen, jsrt, or a folder.")] = "synthetic",
     root: Annotated[str | None, typer.Option(help="Where the data lies; default $CXR_DATA/DATA.")] = None,
@@ -171,48 +117,16 @@ def evaluate_command(
     table: Annotated[Path | None, typer.Option(help="Also write one row per picture to this CSV file.")] = None,
 ) -> None:
     """Compare a trained segmentor's masks with the true ones, on every picture that has a mask."""
-    from cxr_tutorial.evaluate import evaluate, summarize
+    from cxr_tutorial import evaluate as compare
     from cxr_tutorial.experiment import load
     from cxr_tutorial.results import write_table
     from cxr_tutorial.train import load_weights
 
     model = load_weights(weights / "weights.safetensors" if weights.is_dir() else weights)
-    rows = evaluate(model, load(data, root), size=size)
-    typer.echo(f"{data:12} {_line(summarize(rows))}")
+    rows = compare.evaluate(model, load(data, root), size=size)
+    typer.echo(f"{data:12} {_line(compare.summarize(rows))}")
     if table:
         write_table(table, rows)
-
-
-@results_app.command("list")
-def results_list(
-    folder: Annotated[Path | None, typer.Argument(help="Default: the records that ship with the package.")] = None,
-) -> None:
-    """One line per record: what was run and the Dice of each part."""
-    from cxr_tutorial.results import load_records
-
-    records = load_records(folder)
-    for record in records:
-        about = record.config
-        dice = ", ".join(f"{part} {m['dice']['mean']:.4f}" for part, m in record.metrics.items() if "dice" in m)
-        typer.echo(f"{record.id:24} {about['data']:10} {about['net']:8} {about['recipe']['loss']:10} {dice}")
-    typer.echo(f"{len(records)} records")
-
-
-@results_app.command("show")
-def results_show(folder: Annotated[Path, typer.Argument(help="The folder of one record.")]) -> None:
-    """Everything about one record: configuration, provenance and figures with their intervals."""
-    import json
-    from dataclasses import asdict
-
-    from cxr_tutorial.results import read_record
-
-    record = read_record(folder)
-    typer.echo(json.dumps({"config": record.config, "provenance": asdict(record.provenance)}, indent=1))
-    for part, summary in record.metrics.items():
-        for name, value in summary.items():
-            low, high = value["ci95"]
-            unit = value.get("unit", "")
-            typer.echo(f"{part:12} {name:12} {value['mean']:.4f} [{low:.4f}, {high:.4f}] {unit} (n = {value['n']})")
 
 
 def _widths(text: str) -> str | tuple[int, ...]:
@@ -249,12 +163,3 @@ def _line(summary: dict[str, Any]) -> str:
                 f"{title} {summary[name]['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}] {unit}".rstrip()
             )
     return ", ".join(shown) + f", n = {next(iter(summary.values()))['n']}"
-
-
-def main() -> None:
-    """Run the command; a user's mistake is one line on standard error and exit status 2."""
-    try:
-        app()
-    except (InputError, OSError) as error:
-        typer.echo(f"cxr-tutorial: {error}", err=True)
-        sys.exit(2)
