@@ -14,7 +14,7 @@ import torch
 
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.reader import exercises
-from cxr_tutorial.reader.exercises import check, hint, progress
+from cxr_tutorial.reader.exercises import check, hint, progress, quiz
 from cxr_tutorial.reader.exercises.answers import value_and_gradient
 from cxr_tutorial.reader.exercises.kinds import Extend, Implement, Misconception, Predict
 
@@ -22,7 +22,7 @@ CHAPTERS = sorted((Path(__file__).parents[2] / "book").glob("[0-9]*.ipynb"))
 ROOMS = {
     module.name: import_module(f"{exercises.__name__}.{module.name}")
     for module in pkgutil.iter_modules(exercises.__path__)
-    if module.name not in ("answers", "arms", "display", "kinds")
+    if module.name not in ("answers", "arms", "display", "kinds", "quiz")
 }
 EXERCISES = {
     f"{room}.{number}": exercise
@@ -89,6 +89,19 @@ def test_a_chapter_has_three_tiers_in_at_least_four_exercises(room):
     assert set(tiers) == {"predict", "implement", "extend"}
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_quiz_has_one_right_answer_each_and_explains_every_wrong_one(room):
+    questions = quiz(room).questions
+    assert len(questions) >= 3
+    for question in questions:
+        reasons = [why for _, why in question.answers]
+        assert sum(why.startswith("Yes") for why in reasons) == 1
+        assert len(set(reasons)) == len(reasons) >= 3
+        assert all(len(why.split()) > 3 for why in reasons)
+    assert len({[why[:3] for _, why in question.answers].index("Yes") for question in questions}) > 1
+    assert all(question.text in repr(quiz(room)) for question in questions)
+
+
 # The chapters: stubs and solutions as printed
 
 
@@ -137,6 +150,18 @@ def test_the_solution_that_the_chapter_prints_passes(name):
         return
     run_alone(path, index, STUBS[name][1])
     assert exercises._results[name].status == "open", "a solution does not count as the reader's"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_chapter_shows_hints_quiz_and_progress(room):
+    path, _ = STUBS[f"{room}.1"]
+    code = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+    wanted = [
+        f'quiz("{room}")',
+        f'progress("{room}")',
+        *(f'hint("{name}")' for name in EXERCISES if name.startswith(f"{room}.")),
+    ]
+    assert [call for call in wanted if call not in code] == []
 
 
 def test_every_printed_check_has_its_exercise_and_the_other_way_round():

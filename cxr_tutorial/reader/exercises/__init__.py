@@ -1,8 +1,8 @@
-"""Exercises that check themselves: `check`, `hint` and `progress` (floor 2).
+"""Exercises that check themselves: `check`, `hint`, `progress` and `quiz` (floor 2).
 
 Each chapter has a room here with its exercises, and an exercise is named by the room and its number:
 `"tversky.2"` is the second one of `exercises.tversky`. A new room holds a tuple `EXERCISES` of the three kinds
-in `exercises.kinds`; nothing has to be registered.
+in `exercises.kinds` and a tuple `QUIZ` of questions; nothing has to be registered.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from cxr_tutorial.errors import InputError
 from cxr_tutorial.reader.exercises.answers import unfinished
 from cxr_tutorial.reader.exercises.display import Hints, Progress, Result
 from cxr_tutorial.reader.exercises.kinds import NOT_DONE, Exercise
+from cxr_tutorial.reader.exercises.quiz import Quiz
 
 _results: dict[str, Result] = {}  # the best result of each exercise in this session
 _calls: dict[str, int] = {}  # how many hints were asked for
@@ -87,7 +88,7 @@ def progress(chapter: str) -> Progress:
     ------
     InputError : there is no chapter of this name.
     """
-    exercises = _room(chapter)
+    exercises = _room(chapter).EXERCISES
     rows = []
     for number, exercise in enumerate(exercises, 1):
         name = f"{chapter}.{number}"
@@ -95,18 +96,32 @@ def progress(chapter: str) -> Progress:
     return Progress(tuple(rows))
 
 
+def quiz(chapter: str) -> Quiz:
+    """A chapter's quiz: open an answer to see what is to be said of it.
+
+    Raises
+    ------
+    InputError : there is no chapter of this name.
+
+    Examples
+    --------
+    >>> len(quiz("tversky").questions)
+    3
+    """
+    return Quiz(chapter, _room(chapter).QUIZ)
+
+
 def _find(name: str) -> Exercise:
     chapter, _, number = str(name).partition(".")
-    exercises = _room(chapter)
+    exercises: tuple[Exercise, ...] = _room(chapter).EXERCISES
     if not (number.isdecimal() and 1 <= int(number) <= len(exercises)):
         raise InputError(f"there is no exercise {name!r}: this chapter has {chapter}.1 to {chapter}.{len(exercises)}")
     return exercises[int(number) - 1]
 
 
-def _room(chapter: str) -> tuple[Exercise, ...]:
+def _room(chapter: str) -> Any:
     module = f"{__name__}.{chapter}"
     room = import_module(module) if chapter.isidentifier() and find_spec(module) else None
-    found = getattr(room, "EXERCISES", None)
-    if found is None:
+    if not hasattr(room, "EXERCISES"):
         raise InputError(f"no chapter's exercises are called {chapter!r}: write, for example, 'tversky.1'")
-    return found
+    return room

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cxr_tutorial.reader.exercises.arms import compare_arms
 from cxr_tutorial.reader.exercises.kinds import Exercise, Extend, Implement, Misconception, Predict
+from cxr_tutorial.reader.exercises.quiz import Question
 
 _SHARE = Predict(
     "The share of predicted",
@@ -204,3 +205,62 @@ _LOUD = Extend(
 )
 
 EXERCISES: tuple[Exercise, ...] = (_SHARE, _HEART, _NAME, _INTERVAL, _LOUD)
+
+QUIZ = (
+    Question(
+        "S has become perfect. What does the raw answer of D name, with equal weights?",
+        (
+            (
+                "The right class, since the masks are right.",
+                "The class is known, but it has to share one half with the others, and *predicted* has the other "
+                "half alone.",
+            ),
+            (
+                "'Predicted', for every picture.",
+                "Yes: the better S, the nearer the suspicion to one half. So *predicted* is taken out before a "
+                "class is named.",
+            ),
+            (
+                "A coin's answer.",
+                "Only the question real or predicted has become a coin. The class stands in what is left when it "
+                "is taken out.",
+            ),
+        ),
+    ),
+    Question(
+        "Which comparison shows what the adversarial term is worth?",
+        (
+            (
+                "The whole game against supervised training on the few masks.",
+                "Between these lie the start, the unlabelled pictures and consistency. A gain could be anyone's.",
+            ),
+            (
+                "The game against a published figure.",
+                "Other pictures, another split, another size: a landmark and no contest.",
+            ),
+            (
+                "The game against the same training in which S does not hear D.",
+                "Yes: one rung of the ladder at a time, and the rung below is the same in all else.",
+            ),
+        ),
+    ),
+    Question(
+        "With one mask the interval by seed is far wider than that by picture. Which one counts for a new "
+        "hospital that marks one picture?",
+        (
+            (
+                "By seed: it will train once, with another mask than ours.",
+                "Yes: which picture is marked is part of the seed, and that is what will differ.",
+            ),
+            (
+                "By picture: there are more pictures than seeds, so it is the surer one.",
+                "It is narrower because it asks less: whether it would hold for other pictures under the same "
+                "trainings.",
+            ),
+            (
+                "Neither, since both contain 0 or both do not.",
+                "They often disagree, and then the difference is one between trainings, not between methods.",
+            ),
+        ),
+    ),
+)

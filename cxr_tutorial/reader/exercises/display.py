@@ -46,7 +46,7 @@ class Result:
         return f"{self.name}: {self.text}"
 
     def _repr_html_(self) -> str:
-        return _line(self.status, f"<strong>{escape(self.name)}</strong>: {_inline(self.text)}")
+        return _line(self.status, f"<strong>{escape(self.name)}</strong>: {inline(self.text)}")
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,7 +72,7 @@ class Hints:
         html = ""
         for number, text in reversed(list(enumerate(self.hints, 1))):
             label = f"Hint {number} of {len(self.hints)}"
-            html = f"<details><summary>{label}</summary><p>{_inline(text)}</p>{html}</details>"
+            html = f"<details><summary>{label}</summary><p>{inline(text)}</p>{html}</details>"
         return f'<div class="cxr-hints">{html or repr(self)}</div>'
 
 
@@ -109,6 +109,6 @@ def _line(status: Status, html: str) -> str:
     return f'<div class="cxr-check cxr-{status}" role="status" style="{edge}">{_SIGN[status]} {html}</div>'
 
 
-def _inline(text: str) -> str:
+def inline(text: str) -> str:
     """Escaped text in which `code` is code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cxr_tutorial.reader.exercises.arms import compare_arms
 from cxr_tutorial.reader.exercises.kinds import Exercise, Extend, Implement, Misconception, Predict
+from cxr_tutorial.reader.exercises.quiz import Question
 
 _ANSWER = Predict(
     "What does D say?",
@@ -209,3 +210,57 @@ _FIT = Extend(
 )
 
 EXERCISES: tuple[Exercise, ...] = (_ANSWER, _SLOPES, _MATCHING, _CLASS, _FIT)
+
+QUIZ = (
+    Question(
+        "D finds every predicted mask out. Why can that be bad news for S?",
+        (
+            (
+                "A gradient from a D that is sure is always zero.",
+                "That holds for the saturating form. The non-saturating one is loudest just then.",
+            ),
+            (
+                "D may have found a cheap clue, such as grey edges, and then teaches that instead of lungs.",
+                "Yes: a push away from a shortcut leads to masks without the shortcut, not to right masks.",
+            ),
+            (
+                "S is then trained on D's masks.",
+                "D makes no masks. It judges those that it is shown.",
+            ),
+        ),
+    ),
+    Question(
+        "Why must real and predicted pairs go through a batch-normalised D as one batch?",
+        (
+            (
+                "Each kind by itself loses what all its members share, which is just what tells it from the other.",
+                "Yes: normalisation takes the mean of the batch away.",
+            ),
+            (
+                "It is faster.",
+                "It may be, but the reason is that apart D becomes nearly blind.",
+            ),
+            (
+                "Otherwise S would get no gradient.",
+                "S's move shows D predicted pairs alone, in eval mode, and gets its gradient there.",
+            ),
+        ),
+    ),
+    Question(
+        "What does a cosine of .3 between D's push and the hidden mask's push tell?",
+        (
+            (
+                "Dice will rise by 30 %.",
+                "A cosine is about direction. A push at pixels that are right already gains nothing.",
+            ),
+            (
+                "D draws 30 % of the lung.",
+                "D draws nothing, and a cosine is no share.",
+            ),
+            (
+                "D pushes partly the mask's way; compare it with mere sharpening before you call it teaching.",
+                "Yes: sharpening looks at nothing but S's own answer, and it also points partly that way.",
+            ),
+        ),
+    ),
+)

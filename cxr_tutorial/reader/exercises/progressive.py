@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from cxr_tutorial.reader.exercises.arms import compare_arms
 from cxr_tutorial.reader.exercises.kinds import Exercise, Extend, Implement, Misconception, Predict
+from cxr_tutorial.reader.exercises.quiz import Question
 
 _PAPER = Predict(
     "On paper",
@@ -203,3 +204,59 @@ _CONCAT = Extend(
 )
 
 EXERCISES: tuple[Exercise, ...] = (_PAPER, _HEARS, _HALVING, _WITHOUT, _CONCAT)
+
+QUIZ = (
+    Question(
+        "What does a correction of 0 say at a finer level?",
+        (
+            (
+                "That the pixel is as likely lung as not.",
+                "That would be a sum of 0. The correction is only what this level adds to the coarser ones.",
+            ),
+            (
+                "That the coarser level had it right.",
+                "Yes: the finer level leaves the enlarged prediction as it is.",
+            ),
+            (
+                "That the level is switched off and gets no gradient.",
+                "The gradient of the sum with respect to each summand is 1, whatever its value.",
+            ),
+        ),
+    ),
+    Question(
+        "Side losses make the gradient at the bottleneck much larger. Under AdamW this means",
+        (
+            (
+                "much larger steps there.",
+                "AdamW divides each gradient by its own recent size: a message a hundred times as loud gives the "
+                "same step.",
+            ),
+            (
+                "that training diverges unless the rate is lowered.",
+                "That would be a worry under plain gradient descent, whose step grows with the gradient.",
+            ),
+            (
+                "little by itself; what can matter is the direction.",
+                "Yes: and with the running sum the side message at first points the same way as the final one.",
+            ),
+        ),
+    ),
+    Question(
+        "The records show 'no difference that these runs can show' for a flag. That is",
+        (
+            (
+                "a statement about these runs, together with the margin of error that stands beside it.",
+                "Yes: an effect below the margin would have been missed about every second time.",
+            ),
+            (
+                "proof that the flag does nothing.",
+                "Few seeds cannot prove that. What they exclude are effects well above the margin of error.",
+            ),
+            (
+                "a refutation of the paper.",
+                "Its rule for joining levels and its comparison are not known to us, so it is not the paper that "
+                "was tested.",
+            ),
+        ),
+    ),
+)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from cxr_tutorial.reader.exercises.arms import compare_arms
 from cxr_tutorial.reader.exercises.kinds import Exercise, Extend, Implement, Misconception, Predict
+from cxr_tutorial.reader.exercises.quiz import Question
 
 _COUNT = Predict(
     "Count it",
@@ -187,3 +188,57 @@ _CONTRAST = Extend(
 )
 
 EXERCISES: tuple[Exercise, ...] = (_COUNT, _SWAP, _WINDOW, _GAUSS, _CONTRAST)
+
+QUIZ = (
+    Question(
+        "What is the blank pyramid for?",
+        (
+            (
+                "It has the pyramid's parts without the picture, so a gain over it is the picture's.",
+                "Yes: it is the control that is missing wherever a part is only compared with its absence.",
+            ),
+            (
+                "It shows that the extra parameters alone do not help.",
+                "Nearly, but no: its constants are taken away by the normalisation, so it is no control for capacity.",
+            ),
+            (
+                "It makes training faster, since zeros need no arithmetic.",
+                "The convolutions run all the same; it costs what the pyramid costs.",
+            ),
+        ),
+    ),
+    Question(
+        "Why is a picture halved by averages rather than by taking every second pixel?",
+        (
+            (
+                "Averages keep fine stripes, single pixels lose them.",
+                "Neither can keep what is too fine for the small picture. The question is what becomes of it.",
+            ),
+            (
+                "Fine stripes come back as coarse ones that were never there; averages weaken them first.",
+                "Yes: that is aliasing, and a mean of two is a mild cure for it.",
+            ),
+            (
+                "Averages make the lungs brighter, which helps the network.",
+                "The mean stays the same at every level. It is maxima that brighten.",
+            ),
+        ),
+    ),
+    Question(
+        "A level's features let a linear reader tell more of the picture than before. What follows?",
+        (
+            (
+                "The network is more accurate.",
+                "In the chapter the deepest level gained most in the read-out, and Dice hardly moved.",
+            ),
+            (
+                "The network uses what it knows there.",
+                "Whether it does was asked by blanking that level's picture, which is another experiment.",
+            ),
+            (
+                "The information is there, within reach of the next convolution.",
+                "Yes, and no more than that: knowing is not using, and using is not needing.",
+            ),
+        ),
+    ),
+)

@@ -12,6 +12,7 @@ from torch import Tensor
 from cxr_tutorial.losses import tversky
 from cxr_tutorial.reader.exercises.answers import value_and_gradient
 from cxr_tutorial.reader.exercises.kinds import Exercise, Extend, Implement, Misconception, Predict
+from cxr_tutorial.reader.exercises.quiz import Question
 
 
 def _bill(fp: float, fn: float, fp_weight: float = 0.3, fn_weight: float = 0.7, lung: float = 100) -> float:
@@ -199,3 +200,49 @@ _CURVE = Extend(
 )
 
 EXERCISES: tuple[Exercise, ...] = (_BILL, _LETTER, _FOCAL, _CURVE)
+
+QUIZ = (
+    Question(
+        "Your network misses the thin tips of the lungs. Which weight do you raise?",
+        (
+            ("`fp_weight`", "That makes invented lung dearer, and the mask would shrink further."),
+            (
+                "`fn_weight`",
+                "Yes: missing lung gets dearer, and the outline moves out wherever the network is in doubt.",
+            ),
+            (
+                "Both by the same factor.",
+                "Then the exchange rate between the mistakes stays almost the same; only true positives weigh less.",
+            ),
+        ),
+    ),
+    Question(
+        "A lung pixel is missed with great confidence, p near 0. What does the Tversky loss tell its logit?",
+        (
+            (
+                "To rise, louder than any other.",
+                "That is what cross-entropy does. Tversky keeps the factor p (1 - p), which is near 0 here.",
+            ),
+            ("To fall.", "No: the sign is always right. Look at the size."),
+            ("To rise, but hardly audibly.", "Yes. That deafness is the reason for adding a second term in chapter 4."),
+        ),
+    ),
+    Question(
+        "A picture holds no lung at all, and the network says one half everywhere. What does it learn from the "
+        "Tversky loss?",
+        (
+            (
+                "Next to nothing.",
+                "Yes: with TP = 0 the loss is 1 whatever is painted, until the last stray pixel is gone.",
+            ),
+            (
+                "To call everything background.",
+                "One would hope so, but the slope is many orders of magnitude smaller than that of cross-entropy.",
+            ),
+            (
+                "It stops with a division by zero.",
+                "The smoothing constant prevents that; it does not give a slope worth having.",
+            ),
+        ),
+    ),
+)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from cxr_tutorial.nets import WIDTHS, Segmentor, summarize_segmentor
 from cxr_tutorial.reader.exercises.arms import compare_arms
 from cxr_tutorial.reader.exercises.kinds import Exercise, Extend, Implement, Misconception, Predict
+from cxr_tutorial.reader.exercises.quiz import Question
 
 _DEEPER = Predict(
     "A deeper block",
@@ -258,3 +259,60 @@ _TEACH = Extend(
 )
 
 EXERCISES: tuple[Exercise, ...] = (_DEEPER, _COST, _PRODUCT, _FAR, _TEACH)
+
+QUIZ = (
+    Question(
+        "Why does a U-Net need levels to keep the stomach out of the lung?",
+        (
+            (
+                "Each level adds channels, so there are more weights to remember stomachs with.",
+                "The wide network without levels had at least as many weights, and painted far from the lung all "
+                "the same.",
+            ),
+            (
+                "On a smaller picture the same convolution reaches twice as far.",
+                "Yes: a pixel has to see the chest to know where in it it is, and reach per convolution is what a "
+                "level buys.",
+            ),
+            (
+                "Pooling removes dark pixels outside the lung.",
+                "Max pooling keeps the largest of four features wherever they are; it knows nothing of lungs.",
+            ),
+        ),
+    ),
+    Question(
+        "What does the gate see of the place that it opens or shuts?",
+        (
+            (
+                "The skip's own features, and beside them what the coarser level has made of the same place.",
+                "Yes: both are added before the ReLU, so the coarser level can ask and the skip can answer.",
+            ),
+            (
+                "The true mask, during training.",
+                "No mask enters the gate. It hears of masks only through the gradient of the loss.",
+            ),
+            (
+                "The channels of the skip, each of which it weighs by itself.",
+                "There is one map for all channels: the gate says where, not what.",
+            ),
+        ),
+    ),
+    Question(
+        "A trained attention map is dark inside the lungs. What follows?",
+        (
+            (
+                "The gate has failed: it silences the lung.",
+                "A silenced place is a clear signal, too, and the next layer brings a sign and a bias of its own.",
+            ),
+            (
+                "The network decides by what lies outside the lungs.",
+                "That reads the map as an explanation. It shows that two places are told apart, not which of them "
+                "matters.",
+            ),
+            (
+                "Only that the network tells the two places apart.",
+                "Yes: the loss sees what comes out in the end, and forbids neither a map nor its negative.",
+            ),
+        ),
+    ),
+)
