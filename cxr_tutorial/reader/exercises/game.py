@@ -91,11 +91,9 @@ def _matching(f_true: Tensor, f_predicted: Tensor) -> Tensor:
 
 def _features(generator: torch.Generator) -> Iterator[dict[str, Any]]:
     yield {"f_true": torch.tensor([[1.0, 0.0], [3.0, 0.0]]), "f_predicted": torch.tensor([[2.0, 1.0], [2.0, 3.0]])}
-    for n, m, features in ((1, 1, 3), (4, 4, 5)):
-        yield {
-            "f_true": torch.randn(n, features, generator=generator),
-            "f_predicted": torch.randn(m, features, generator=generator) + 1,
-        }
+    yield {"f_true": torch.tensor([[1.0, -1.0]]), "f_predicted": torch.zeros(1, 2)}
+    f_true, f_predicted = (torch.randn(4, 5, generator=generator) for _ in range(2))
+    yield {"f_true": f_true, "f_predicted": f_predicted}
 
 
 _MATCHING = Implement(
