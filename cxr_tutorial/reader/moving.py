@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Heatmap, Scatter
 
 
-def picture(
+def tile(
     values: ArrayLike, side: float, *, colours: str | list[Any] = "gray", low: float = 0, high: float = 1
 ) -> Heatmap:
     """A small picture as a plotly trace that covers the square from 0 to `side`, whatever its own size.
@@ -39,7 +39,7 @@ def picture(
 
     Examples
     --------
-    >>> trace = picture([[0, 0.5], [1, 2]], 64)
+    >>> trace = tile([[0, 0.5], [1, 2]], 64)
     >>> trace.dx, trace.z.tolist()
     (32.0, [[0, 128], [255, 255]])
     """
@@ -65,12 +65,12 @@ def picture(
 
 
 def outline(mask: ArrayLike, side: float, *, colour: str = TRUTH, dash: str = "solid") -> Scatter:
-    """The edge of a mask as a plotly line, on the axes of `picture`.
+    """The edge of a mask as a plotly line, on the axes of `tile`.
 
     Parameters
     ----------
     mask : (h, w) bool, or logits or other numbers that are cut at 0: then the edge runs between the pixels.
-    side : as for `picture`.
+    side : as for `tile`.
     colour, dash : of the line; by default those of a true mask.
 
     Examples
@@ -147,7 +147,7 @@ def bare_axes(figure: Figure, side: float, panels: int | None = None) -> Figure:
     Parameters
     ----------
     figure : of `make_subplots`.
-    side : as for `picture`.
+    side : as for `tile`.
     panels : how many of the first panels hold pictures; all by default.
     """
     axes = sorted((name for name in figure.layout if name.startswith("xaxis")), key=lambda name: int(name[5:] or 1))
