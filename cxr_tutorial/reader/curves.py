@@ -29,8 +29,9 @@ METHODS = {
 }
 """Colour, line and marker of each contestant; dashed lines start from weights trained on synthetic X-rays."""
 
+OTHER = ("sky", "dot", "x")  # a contestant of the reader's own
+
 CHOICES = {
-    "all methods": tuple(METHODS),
     "from new weights": tuple(name for name, (_, line, _) in METHODS.items() if line == NEW),
     "from synthetic weights": tuple(name for name, (_, line, _) in METHODS.items() if line == SYNTHETIC),
     "what synthetic weights add": ("supervised", "syn-supervised"),
@@ -72,7 +73,7 @@ def stands_of(records: Iterable[Record], figure: str = "dice") -> dict[tuple[str
     runs: dict[tuple[str, str], dict[str, dict[float, list[float]]]] = {}
     for r in records:
         name = re.sub(r"-m(all|\d+)-s\d+$", "", r.id)
-        if (r.group or "").startswith("budget-") and name in METHODS:
+        if (r.group or "").startswith("budget-"):
             for part, metrics in r.metrics.items():
                 if figure in metrics and part != "validation":
                     of_name = runs.setdefault((r.config["data"], part), {}).setdefault(name, {})
@@ -84,7 +85,10 @@ def stands_of(records: Iterable[Record], figure: str = "dice") -> dict[tuple[str
         return Stand(masks, float(np.mean(values)), float(half), n)
 
     return {
-        where: {name: [stand(m, some[m]) for m in sorted(some)] for name, some in sorted(names.items(), key=_order)}
+        where: {
+            name: [stand(m, some[m]) for m in sorted(some)]
+            for name, some in sorted(names.items(), key=lambda one: _order(one[0]))
+        }
         for where, names in sorted(runs.items(), key=lambda one: (one[0][0], one[0][1] != "test", one[0][1]))
     }
 
@@ -114,7 +118,7 @@ def budget_curves(records: Iterable[Record]) -> Figure:
     stands = stands_of(records)
     if not stands:
         raise InputError("no record of a group 'budget-SET' is among these: load_records() finds those that ship")
-    names = [name for name in METHODS if any(name in some for some in stands.values())]
+    names = sorted({name for some in stands.values() for name in some}, key=_order)
     ticks = sorted({one.masks for some in stands.values() for line in some.values() for one in line})
     views = {where: [_line(name, some.get(name, []), ticks, names) for name in names] for where, some in stands.items()}
     figure = go.Figure(next(iter(views.values())))
@@ -210,18 +214,19 @@ def _tangents(q: float) -> Iterator[Scatter]:
         yield go.Scatter(x=[q], y=[steep], mode="markers", marker=dot, **quiet)
 
 
-def _order(one: tuple[str, Any]) -> int:
-    return list(METHODS).index(one[0])
+def _order(name: str) -> tuple[int, str]:
+    return (list(METHODS).index(name) if name in METHODS else len(METHODS), name)
 
 
 def _choices(names: list[str]) -> list[tuple[str, tuple[str, ...]]]:
-    return [(label, chosen) for label, chosen in CHOICES.items() if len(set(chosen) & set(names)) > 1]
+    sensible = [(label, chosen) for label, chosen in CHOICES.items() if len(set(chosen) & set(names)) > 1]
+    return [("all methods", tuple(names)), *sensible]
 
 
 def _line(name: str, line: list[Stand], ticks: list[float], names: list[str]) -> Scatter:
     import plotly.graph_objects as go
 
-    colour, dash, symbol = METHODS[name]
+    colour, dash, symbol = METHODS.get(name, OTHER)
     aside = 0.04 * (names.index(name) - (len(names) - 1) / 2)  # so that bars do not hide each other
     said = [
         f"{name}: {one.mean:.4f}<br>" + (f"± {one.half:.4f} over {one.runs} runs" if one.runs > 1 else "single run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import pkgutil
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -131,7 +132,9 @@ def run_alone(path: Path, index: int, *before: int) -> dict:
             kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
             kept += [node for node in ast.parse(cell.source).body if isinstance(node, kinds)]
     names: dict = {}
-    exec(compile(ast.Module(kept, []), str(path), "exec"), names)
+    for node in kept:
+        with suppress(NameError):  # a default that the chapter computes
+            exec(compile(ast.Module([node], []), str(path), "exec"), names)
     for number in (*before, index):
         exec(compile(cells[number].source, f"{path.name}, cell {number}", "exec"), names)
     return names
