@@ -10,9 +10,7 @@ import numpy as np
 SEEDS = 3
 
 
-def compare_arms(
-    arms: Sequence[str], why: str, *, low: float = 0.0, high: float = 1.0, infinite: bool = False
-) -> Callable[[Any], str | None]:
+def compare_arms(arms: Sequence[str], why: str, *, low: float = 0.0, high: float = 1.0) -> Callable[[Any], str | None]:
     """A judge for a dictionary that holds one figure for each seed of each arm of a comparison.
 
     It asks for what makes a comparison fair, not for an outcome.
@@ -22,7 +20,6 @@ def compare_arms(
     arms : the keys that must be there; the reader may add others.
     why : one sentence, what the comparison would mean without one of them.
     low, high : what figures of this kind can be.
-    infinite : infinity is allowed, for "never got there".
 
     Examples
     --------
@@ -50,7 +47,7 @@ def compare_arms(
         if len({len(values) for values in figures.values()}) > 1:
             return "the arms have different numbers of seeds. Use the same seeds for all, to compare them in pairs."
         for arm, values in figures.items():
-            fine = (values >= low) & (values <= high) | (infinite & np.isposinf(values))
+            fine = (values >= low) & (values <= high)
             if not fine.all():
                 return f"{arm!r} holds {values[~fine][0]:g}, but such a figure lies between {low:g} and {high:g}."
         if all(np.ptp(values) == 0 for values in figures.values()):
