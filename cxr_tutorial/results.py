@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import platform
 import subprocess
@@ -31,7 +32,7 @@ class Provenance:
 
     Attributes
     ----------
-    commit : of the code, with `-dirty` behind it if files were changed; None outside a checkout.
+    commit : of the code, with `-dirty` behind it if files were changed; outside a checkout `$CXR_COMMIT` or None.
     device : in words, with the number of threads on a CPU.
     versions : of Python and the packages that matter for figures.
     data : fingerprint of everything that the training could see.
@@ -153,6 +154,33 @@ def read_record(folder: str | Path) -> Record:
         ) from error
 
 
+def check_record(folder: str | Path) -> Record:
+    """Read a record and compare its means with its rows, one by one, to catch a file that was cut or changed.
+
+    Raises
+    ------
+    InputError : as `read_record`; a part has more, fewer or other rows in `per_image.csv` than it counts.
+    """
+    record = read_record(folder)
+    try:
+        rows = read_per_image(folder) if (Path(folder) / "per_image.csv").exists() else []
+        for part, summary in record.metrics.items():
+            mine = [row for row in rows if row["part"] == part]
+            for name, said in summary.items():
+                values = [row[name] for row in mine if name in row]
+                if "sd" in said and (
+                    len(values) != said["n"]
+                    or not math.isclose(sum(values) / len(values), said["mean"], rel_tol=1e-4, abs_tol=1e-4)
+                ):
+                    raise InputError(
+                        f"{folder}: the {name} of {part} is said to be {said['mean']:.5g} (n = {said['n']}), "
+                        f"per_image.csv has {len(values)} rows that say something else"
+                    )
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder} holds no readable record ({error!r})") from error
+    return record
+
+
 def read_per_image(folder: str | Path) -> list[dict[str, Any]]:
     """The rows of `per_image.csv`, figures as floats."""
     return _read_table(Path(folder) / "per_image.csv")
@@ -179,11 +207,17 @@ def load_records(folder: str | Path | None = None) -> list[Record]:
     root = Path(folder) if folder else shipped("results")
     if not root.is_dir():
         raise InputError(f"{root} is not a folder: expected one that holds runs of `cxr-tutorial train`")
-    folders = [file.parent for file in root.rglob("run.json") if ".unfinished" not in file.parent.name]
-    return sorted((read_record(folder) for folder in folders), key=lambda record: record.id)
+    return sorted(map(read_record, record_folders(root)), key=lambda record: record.id)
+
+
+def record_folders(root: str | Path) -> list[Path]:
+    """The folders of records below `root`, sorted; unfinished ones and those set aside have a hidden name."""
+    return sorted(file.parent for file in Path(root).rglob("run.json") if not file.parent.name.startswith("."))
 
 
 def _commit() -> str | None:
+    if named := os.environ.get("CXR_COMMIT"):  # a copy of a checkout without its history
+        return named
     here = Path(__file__).parent
     git = ["git", "-C", str(here)]
     try:
