@@ -12,7 +12,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -38,6 +38,7 @@ class Provenance:
     data : fingerprint of everything that the training could see.
     date : of the start, UTC.
     wall_seconds : of the whole run, reading and evaluation included.
+    processor : what its vector units can do, on which the last bits depend; None in older records.
     """
 
     commit: str | None
@@ -46,6 +47,7 @@ class Provenance:
     data: str
     date: str
     wall_seconds: float
+    processor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def provenance(data: str, started: datetime, device: str) -> Provenance:
         data=data,
         date=started.isoformat(timespec="seconds"),
         wall_seconds=round((datetime.now(UTC) - started).total_seconds(), 1),
+        processor=describe_processor(),
     )
 
 
@@ -87,6 +90,15 @@ def describe_device(kind: str) -> str:
     if kind == "cuda":
         return torch.cuda.get_device_name()
     return f"{kind.upper()}, {torch.get_num_threads()} threads, {platform.machine()}"
+
+
+def describe_processor() -> str:
+    """What the CPU's vector units can do, as far as torch uses them, such as `"AVX512, amx_bf16"`."""
+    import torch
+
+    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    units = [name for name in ("avx512_bf16", "amx_bf16") if known.get(name)]
+    return ", ".join([torch.backends.cpu.get_cpu_capability(), *units])
 
 
 @contextmanager
@@ -212,7 +224,50 @@ def load_records(folder: str | Path | None = None) -> list[Record]:
 
 def record_folders(root: str | Path) -> list[Path]:
     """The folders of records below `root`, sorted; unfinished ones and those set aside have a hidden name."""
-    return sorted(file.parent for file in Path(root).rglob("run.json") if not file.parent.name.startswith("."))
+    files = [file for name in ("run.json", "metrics.json") for file in Path(root).rglob(name)]
+    return sorted({file.parent for file in files if not file.parent.name.startswith(".")})
+
+
+def collect(folders: Iterable[Path]) -> tuple[list[Record], dict[Path, str]]:
+    """The records in these folders, and what is wrong with those that are broken: one does not spoil the others.
+
+    >>> records, broken = collect(record_folders(shipped("results")))
+    >>> len(records) > 100, broken
+    (True, {})
+    """
+    records, broken = [], {}
+    for folder in folders:
+        try:
+            records.append(check_record(folder))
+        except InputError as error:
+            broken[folder] = str(error)
+    return records, broken
+
+
+def tidy(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """One row for every record, part and figure, with all that a table has to say of its origin.
+
+    >>> rows = tidy(load_records())
+    >>> {row["n"] for row in rows if row["part"] == "test" and row["data"] == "jsrt" and row["figure"] == "dice"}
+    {50}
+    """
+    rows = []
+    for record in records:
+        config, recipe, origin = record.config, record.config["recipe"], record.provenance
+        budget = next((f"{config[unit]} {unit}" for unit in ("steps", "epochs", "seconds") if config.get(unit)), "")
+        plain = {name: config.get(name) for name in ("data", "split", "size", "method", "net", "widths")}
+        chosen = {"loss": recipe["loss"], "loss_options": json.dumps(recipe.get("loss_options", {}), sort_keys=True)}
+        few = {name: config.get(name) for name in ("masks", "labels", "start", "seed")}
+        about = {"id": record.id, "group": record.group} | plain | chosen | few | {"budget": budget}
+        made = {"device": origin.device, "precision": recipe.get("precision"), "commit": origin.commit}
+        made |= {"date": origin.date, "wall_seconds": origin.wall_seconds, "fingerprint": origin.data}
+        for part, summary in record.metrics.items():
+            for name, value in summary.items():
+                low, high = value.get("ci95", (None, None))
+                figure = {"part": part, "figure": name, "mean": value["mean"], "low": low, "high": high}
+                figure |= {"sd": value.get("sd"), "n": value["n"], "unit": value.get("unit")}
+                rows.append(about | figure | made)
+    return rows
 
 
 def _commit() -> str | None:

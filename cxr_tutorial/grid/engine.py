@@ -27,6 +27,9 @@ def pending(cells: Sequence[Cell], grid: Grid, retry: bool = False) -> list[Cell
         if state.kind == "broken" and retry:
             set_aside(cell, grid)
             state = state_of(cell, grid)
+        if state.kind == "stopped" and (grid.record(cell) / "run.json").exists():
+            run_cell(cell, grid)  # killed between the record and the tidying: nothing is run
+            continue
         if state.kind in ("open", "stopped") or (state.kind == "failed" and retry):
             todo.append(cell)
     return todo
