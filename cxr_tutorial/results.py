@@ -32,7 +32,8 @@ class Provenance:
 
     Attributes
     ----------
-    commit : of the code, with `-dirty` behind it if files were changed; outside a checkout `$CXR_COMMIT` or None.
+    commit : of the code, with `-dirty` behind it if files were changed; outside a checkout what `$CXR_COMMIT` says, or
+        None.
     device : in words, with the number of threads on a CPU.
     versions : of Python and the packages that matter for figures.
     data : fingerprint of everything that the training could see.
@@ -271,17 +272,15 @@ def tidy(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 
 def _commit() -> str | None:
-    if named := os.environ.get("CXR_COMMIT"):  # a copy of a checkout without its history
-        return named
-    here = Path(__file__).parent
+    here, told = Path(__file__).parent, os.environ.get("CXR_COMMIT")
     git = ["git", "-C", str(here)]
     try:
         inside = subprocess.run([*git, "ls-files", __file__], capture_output=True, text=True, check=True)
         if not inside.stdout:
-            return None  # installed inside somebody else's checkout
+            return told  # installed inside somebody else's checkout
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
         status = [*git, "status", "--porcelain", "--", str(here)]
         changed = subprocess.run(status, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return told
     return commit.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
