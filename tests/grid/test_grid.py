@@ -1,22 +1,27 @@
 """A grid that is killed, that has a failing cell or a spoilt record: nothing is lost, nothing runs twice."""
 
 import csv
+import io
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from cxr_tutorial import cli
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.grid import Grid, find_cell, plan_cells, run_cell, state_of
 from cxr_tutorial.grid import cells as rooms
 from cxr_tutorial.grid.engine import pending, run_plain
+from cxr_tutorial.results import record_folders
 
 ONLY = "unet-.*s1"  # two nets, a second stage, a game
 VARIES = {"date", "wall_seconds", "start"}  # the second stage starts from a file of the grid's own folder
@@ -35,10 +40,15 @@ def start(folder: Path, *args: str) -> subprocess.Popen:
 
 
 def call(folder: Path, *args: str, status: int = 0) -> str:
-    process = start(folder, *args)
-    out, _ = process.communicate()
-    assert process.returncode == status, out
-    return out
+    """The command in this process, which has torch loaded already."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["cxr-tutorial", "grid", *args])
+        with pytest.raises(SystemExit) as ended:
+            sys.exit(cli.main())
+    assert (ended.value.code or 0) == status, said.getvalue()
+    return said.getvalue()
 
 
 def table(folder: Path) -> list[dict[str, str]]:
@@ -58,12 +68,12 @@ def undisturbed(tmp_path_factory):
 def test_a_grid_killed_in_the_middle_goes_on_and_ends_as_one_that_was_not(undisturbed, tmp_path):
     records = tmp_path / "runs" / "grid" / "tiny"
     process = start(tmp_path, "run", "tiny", "--only", ONLY, "--jobs", "2")
-    while not (before := sorted(records.glob("*/run.json"))):
+    while not (before := record_folders(records)):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     process.kill()
     process.wait()
-    written = {file: file.read_bytes() for file in before}
+    written = {folder / "run.json": (folder / "run.json").read_bytes() for folder in before}
     assert len(written) < 4
     out = call(tmp_path, "run", "tiny", "--only", ONLY)
     assert "4 cells: 4 done" in out
@@ -88,8 +98,6 @@ def test_a_grid_keeps_what_chapters_read_and_puts_weights_away(undisturbed):
 
 
 def test_a_spoilt_record_is_named_and_spoils_no_table(undisturbed, tmp_path):
-    import shutil
-
     shutil.copytree(undisturbed / "runs", tmp_path / "runs")
     spoilt = tmp_path / "runs" / "grid" / "tiny" / "unet-s1" / "per_image.csv"
     spoilt.write_text("".join(spoilt.read_text().splitlines(keepends=True)[:-3]))
@@ -174,7 +182,7 @@ def test_a_second_stage_without_its_first_says_what_to_do(tmp_path):
 @pytest.mark.skipif(find_spec("snakemake") is None, reason="pip install 'cxr-tutorial[sweep]'")
 class TestSnakemake:
     def test_on_slurm_a_dry_run_names_every_job_and_what_it_waits_for(self, tmp_path):
-        out = call(tmp_path, "run", "tiny", "--profile", "slurm", "-n")
+        out, _ = start(tmp_path, "run", "tiny", "--profile", "slurm", "-n").communicate()
         assert "cell         6" in out
         assert out.count("Missing output files") == 6
         assert f"input: {tmp_path}/runs/grid/tiny/unet-s1/run.json" in out
@@ -182,13 +190,11 @@ class TestSnakemake:
 
     @pytest.mark.slow
     def test_here_it_runs_what_is_left(self, undisturbed, tmp_path):
-        import shutil
-
         shutil.copytree(undisturbed / "runs", tmp_path / "runs")
         for name in ("unet-s1", "unet-48-s1"):
             shutil.rmtree(tmp_path / "runs" / "grid" / "tiny" / name)
             (tmp_path / "runs" / "weights" / "tiny" / f"{name}.safetensors").unlink()
-        out = call(tmp_path, "run", "tiny", "--only", ONLY, "--engine", "snakemake")
+        out, _ = start(tmp_path, "run", "tiny", "--only", ONLY, "--engine", "snakemake").communicate()
         assert "4 cells: 4 done" in out
         assert table(tmp_path) == table(undisturbed)
 
