@@ -10,10 +10,12 @@ A plan is a function without arguments that yields cells; `PLANS` knows them by 
   part every 25 steps says when a Dice is reached.
 - `cross-hospital`: trained on one of the three sets, tested on all.
 - `full-128`, `full-256`: the full net on all three sets, first at 128 px, then from these weights at 256 px.
+- `long-256`: JSRT at 256 px from the first step on: the small net from the synthetic weights, and a wide one from none.
 - `sizes`: the presets tiny, small and base on JSRT at 128 px, equal steps.
 - `budget-jsrt`, `budget-shenzhen`: few masks, the other training pictures without; the methods of `CONTESTANTS`.
 - `game-options`: what the paper leaves open, one by one.
 - `tb`: tuberculosis on Montgomery and on Shenzhen, ten folds; all, a quarter and a tenth of the class labels.
+- `tb-options`: the same folds with more steps: D with blank masks, inside the masks of a fixed S, and in the game.
 
 Every budget is in steps, so every cell can be repeated; what the losses leave open has the default of `losses`.
 """
@@ -159,6 +161,14 @@ def full_256() -> Iterator[Cell]:
         yield Cell(f"full-256/{config.data}-256-s{config.seed}", second, after=first.name)
 
 
+def long_256() -> Iterator[Cell]:
+    for seed in SEEDS:
+        for name, changes in {"small": {"start": "synthetic"}, "base": {"widths": "base"}}.items():
+            recipe = Recipe(seed=seed, learning_rate=2e-3)
+            config = Config("jsrt", split="public", size=256, recipe=recipe, steps=4000, seed=seed, **changes)
+            yield Cell(f"long-256/jsrt-{name}-s{seed}", config)
+
+
 def sizes() -> Iterator[Cell]:
     for widths, seeds in (("tiny", SEEDS), ("small", SEEDS), ("base", SEEDS[:1])):
         for seed in seeds:
@@ -253,6 +263,30 @@ def tb() -> Iterator[Cell]:
                     yield Cell(f"tb/{data}-{method}-l{round(100 * share)}-f{fold}", config)
 
 
+#: name -> method, steps, what is changed in the game
+READERS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "blank-2000": ("classifier", 2000, {}),
+    "masked-600": ("masked-classifier", 600, {}),
+    "masked-2000": ("masked-classifier", 2000, {}),
+    "masked-5000": ("masked-classifier", 5000, {}),
+    "game-2000": ("appaunet", 2000, {}),
+    "game-weak-2000": ("appaunet", 2000, {"real": 0.1, "pred": 0.1}),
+    "game-binary-2000": ("appaunet", 2000, {"masks": "binary"}),
+}
+
+
+def tb_options() -> Iterator[Cell]:
+    """Where does the class get lost: for want of steps, of the outline, or in the game?"""
+    for name, (method, steps, changes) in READERS.items():
+        for data in ("montgomery", "shenzhen"):
+            for fold in range(10):
+                recipe = Recipe(seed=fold, batch_size=8 if method == "appaunet" else 16, augmentation=TB_CHANGES)
+                game = replace(GAMES.get(method, Game()), learning_rate=5e-3, **changes)
+                start = None if method == "classifier" else "synthetic"
+                config = Config(data, split=f"fold-{fold}", method=method, recipe=recipe, game=game, start=start)
+                yield Cell(f"tb-options/{data}-{name}-f{fold}", replace(config, steps=steps, seed=fold))
+
+
 PLANS: dict[str, Callable[[], Iterator[Cell]]] = {
     "tiny": tiny,
     "ablation": ablation,
@@ -261,11 +295,13 @@ PLANS: dict[str, Callable[[], Iterator[Cell]]] = {
     "cross-hospital": cross_hospital,
     "full-128": full_128,
     "full-256": full_256,
+    "long-256": long_256,
     "sizes": sizes,
     "budget-jsrt": budget,
     "budget-shenzhen": partial(budget, data="shenzhen"),
     "game-options": game_options,
     "tb": tb,
+    "tb-options": tb_options,
 }
 
 
