@@ -163,7 +163,8 @@ def full_256() -> Iterator[Cell]:
 
 def long_256() -> Iterator[Cell]:
     for seed in SEEDS:
-        for name, changes in {"small": {"start": "synthetic"}, "base": {"widths": "base"}}.items():
+        starts: dict[str, dict[str, Any]] = {"small": {"start": "synthetic"}, "base": {"widths": "base"}}
+        for name, changes in starts.items():
             recipe = Recipe(seed=seed, learning_rate=2e-3)
             config = Config("jsrt", split="public", size=256, recipe=recipe, steps=4000, seed=seed, **changes)
             yield Cell(f"long-256/jsrt-{name}-s{seed}", config)
