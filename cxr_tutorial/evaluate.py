@@ -146,8 +146,8 @@ def evaluate_classes(
                 m = views[0](torch.from_numpy(masks).unsqueeze(1).to(device).float())
             else:
                 m = torch.zeros_like(image)
-            q = discriminator(image, m).float().softmax(1).cpu().double()
-        real = q[:, :-1] / q[:, :-1].sum(1, keepdim=True)
+            logits = discriminator(image, m).double().cpu()
+        q, real = logits.softmax(1), logits[:, :-1].softmax(1)  # the latter even where q_K is 1 to the last digit
         for example, of_real, of_all in zip(some, real, q, strict=True):
             about = {"id": example.id, "patient": example.patient, "source": example.source, "label": example.label}
             seen = {"score": float(of_real[min(1, len(of_real) - 1)]), "predicted": float(of_all[-1])}

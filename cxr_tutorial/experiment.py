@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import reduce
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from cxr_tutorial.data import load_folder, load_jsrt, load_montgomery, load_shenzhen, load_synthetic
-from cxr_tutorial.data.batches import CachedSet, cache
+from cxr_tutorial.data.batches import Augmentation, CachedSet, cache
 from cxr_tutorial.data.example import Examples
 from cxr_tutorial.data.splits import Split, kfold, label_budget, patient_split, public_folds, public_split
 from cxr_tutorial.errors import InputError
@@ -106,6 +106,32 @@ class Config:
             raise InputError("masked-classifier does not train the net that draws the masks: name its weights by start")
         if not re.fullmatch(r"public|patient|(patient-)?fold-\d", self.split):
             raise InputError(f"unknown split {self.split!r}: choose public, patient, fold-0 ... or patient-fold-0 ...")
+
+
+def read_config(content: Mapping[str, Any]) -> Config:
+    """The configuration that a record holds; fields that are younger than the record get their default.
+
+    >>> read_config({"data": "jsrt", "steps": 3, "recipe": {"loss": "xe", "side_weight": [1, 0.5]}}).recipe.side_weight
+    (1, 0.5)
+
+    Raises
+    ------
+    InputError : a field that no run of `run` has: the record was made by something else.
+    """
+    made = _tuples(content)
+    try:
+        if made.get("game"):
+            made["game"] = Game(**_tuples(made["game"]))
+        recipe = _tuples(made.get("recipe", {}))
+        if "augmentation" in recipe:
+            recipe["augmentation"] = Augmentation(**recipe["augmentation"])
+        return Config(**(made | {"recipe": Recipe(**recipe)}))
+    except TypeError as error:
+        raise InputError(f"this configuration is not one of `experiment.run` ({error})") from error
+
+
+def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
 
 
 def load(data: str, root: str | None = None) -> Examples:
