@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def explore_exposure(size: int = 128) -> VBox:
         image = expose(maps.tissue, maps.bone, lung, exposure, 400 / size, np.random.default_rng(seed)).numpy()
         overlay(axes[0], image, lung.numpy(), title=f"patient {seed}, site {site}")
         for inside, name in ((lung.numpy(), "lungs"), (~lung.numpy(), "outside")):
-            axes[1].hist(image[inside], np.linspace(0, 1, 41), histtype="step", lw=2, density=True, label=name)
+            axes[1].hist(image[inside], 40, (0.0, 1.0), histtype="step", lw=2, density=True, label=name)
         axes[1].set(xlabel="grey value", yticks=[])
         axes[1].legend()
 
@@ -117,7 +118,7 @@ def explore_readings(examples: Examples) -> VBox:
         logits, target = _spoilt(mask, grow, confidence)
         overlay(axes[0], image, mask, (logits > 0).numpy(), title="prediction")
         for ax, (name, mode) in zip(axes[1:], readings.items(), strict=True):
-            value, push = _push(lambda s, mode=mode: losses.kl(s, target, mode=mode), logits)
+            value, push = _push(partial(losses.kl, target=target, mode=mode), logits)
             _show_push(ax, push, f"{name} charges {value:.2f}")
 
     return _panel(draw, panels=4, picture=_with_mask(examples), grow=(-6, 6, 1, 2), confidence=(0.55, 0.99, 0.02, 0.89))
