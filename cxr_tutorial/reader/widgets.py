@@ -52,7 +52,7 @@ def explore_exposure(size: int = 128) -> VBox:
         image = expose(maps.tissue, maps.bone, lung, exposure, 400 / size, np.random.default_rng(seed)).numpy()
         overlay(axes[0], image, lung.numpy(), title=f"patient {seed}, site {site}")
         for inside, name in ((lung.numpy(), "lungs"), (~lung.numpy(), "outside")):
-            axes[1].hist(image[inside], 40, (0.0, 1.0), histtype="step", lw=2, density=True, label=name)
+            axes[1].hist(image[inside], bins=40, range=(0.0, 1.0), histtype="step", lw=2, density=True, label=name)
         axes[1].set(xlabel="grey value", yticks=[])
         axes[1].legend()
 
