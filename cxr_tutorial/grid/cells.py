@@ -110,10 +110,14 @@ def differences(cell: Cell, record: Record) -> list[str]:
     except InputError as error:
         return [str(error)]
     mine, theirs = comparable(cell.config), comparable(made)
-    differing = [name for name in mine if json.dumps(mine[name]) != json.dumps(theirs[name])]
+    differing = [name for name in mine if _canonical(mine[name]) != _canonical(theirs[name])]
     if cell.after and not (made.start or "").endswith(f"{cell.after}.safetensors"):
         differing.append("start")
     return differing
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def run_cell(cell: Cell, grid: Grid) -> Record:

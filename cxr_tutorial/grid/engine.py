@@ -75,6 +75,8 @@ def run_plain(
             worker.process.terminate()
         for worker in idle:
             worker.connection.send(None)
+        for worker in busy + idle:
+            worker.process.join()
     for cell in todo:
         report(f"[-/{len(cells)}] {cell.name} waits for the weights of {cell.after} in {grid.weights}")
 
