@@ -1,8 +1,8 @@
 """Start a kernel that can write only below one folder, and read only what it needs (Linux; run by path).
 
 The first argument is a JSON object: `scratch` (read and write), `readable` (read), `listable` (names only), `file_mb`
-(the largest file), the second the kernel's connection file. Uses Landlock, the kernel's own sandbox for processes without
-privileges, through three system calls; where there is none (macOS, old kernels) the kernel starts without it.
+(the largest file); the second is the kernel's connection file. Uses Landlock, Linux's own sandbox for processes
+without privileges, through three system calls; where there is none (macOS, old kernels) it starts unconfined.
 """
 
 from __future__ import annotations

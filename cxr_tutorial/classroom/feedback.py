@@ -1,4 +1,4 @@
-"""The page that a student gets back: marks with reasons, then the notebook as it ran, without hidden tests (floor 3)."""
+"""The page that a student gets back: marks with reasons, and the notebook as it ran, hidden tests left out (floor 3)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from cxr_tutorial.classroom.grade import Graded
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b; background: #fff }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+body { color: #1b1b1b; background: #fff }
 table.marks { border-collapse: collapse; width: 100%; margin: 1rem 0 2rem }
 .marks th, .marks td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid #ddd }
 .marks td:nth-child(2) { white-space: nowrap }
@@ -34,7 +35,8 @@ def page(name: str, graded: Graded, given: Mapping[str, float | None] | None = N
         words = "passed" if mark.points == mark.of and not mark.words else mark.words
         words = "marked by your teacher" if by_hand is not None else words
         shown = "?" if points is None else f"{points:g}"
-        rows.append(f"<tr><td>{html.escape(mark.task)}</td><td>{shown} of {mark.of:g}</td><td>{html.escape(words)}</td></tr>")
+        cells = (mark.task, f"{shown} of {mark.of:g}", words)
+        rows.append(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>")
     of = sum(mark.of for mark in graded.marks)
     waiting = sum(mark.of for mark in graded.marks if mark.points is None and given.get(mark.task) is None)
     later = f" ({waiting:g} points are still to be read)" if waiting else ""
@@ -44,7 +46,8 @@ def page(name: str, graded: Graded, given: Mapping[str, float | None] | None = N
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(name)}: {html.escape(graded.student)}</title>
 <style>{STYLE}{style}</style></head><body>
 <h1>{html.escape(name)}</h1>
-<p><strong>{html.escape(graded.student)}: {total:g} of {of:g} points</strong>{later}. Your notebook {html.escape(graded.words)}.</p>
+<p><strong>{html.escape(graded.student)}: {total:g} of {of:g} points</strong>{later}.
+Your notebook {html.escape(graded.words)}.</p>
 {f"<ul>{notes}</ul>" if notes else ""}
 <table class="marks"><tr><th>task</th><th>points</th><th>why</th></tr>{"".join(rows)}</table>
 {body}

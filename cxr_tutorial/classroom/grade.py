@@ -146,8 +146,8 @@ def grade(
 ) -> list[Graded]:
     """Grade every submission of the assignment `name` and write what came out below `out`.
 
-    `out/NAME.csv` has one row a student; `out/feedback/STUDENT/NAME/NAME.html` is for the student; `out` is also a course
-    of nbgrader, with `gradebook.db`, in which a person marks the written answers.
+    `out/NAME.csv` has one row a student; `out/feedback/STUDENT/NAME/NAME.html` is for the student; `out` is also a
+    course of nbgrader, with `gradebook.db`, in which a person marks the written answers.
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cxr_tutorial.classroom.sources import Notebook, is_test
+from cxr_tutorial.classroom.submissions import own_code, suspicious
 from cxr_tutorial.errors import InputError
 
 SAID = "private hospital: "
@@ -40,8 +41,6 @@ def leaderboard(graded: Path, name: str) -> list[Row]:
     """
     import nbformat
 
-    from cxr_tutorial.classroom.submissions import suspicious
-
     files = sorted(graded.glob(f"autograded/*/{name}/{name}.ipynb"))
     if not files:
         raise InputError(f"{graded} holds no graded {name}: run `cxr-tutorial classroom grade` first")
@@ -50,14 +49,10 @@ def leaderboard(graded: Path, name: str) -> list[Row]:
         notebook = nbformat.read(file, as_version=4)
         said = list(_said(notebook))
         if said:
-            own = (cell.source for cell in notebook.cells if cell.cell_type == "code" and not _given(cell))
-            rows.append(Row(file.parts[-3], said[-1]["dice"], said[-1]["auc"], "; ".join(suspicious(own))))
+            not_allowed = notebook.metadata.get("classroom", {}).get("not_allowed", ())
+            notes = suspicious(own_code(notebook), not_allowed)
+            rows.append(Row(file.parts[-3], said[-1]["dice"], said[-1]["auc"], "; ".join(notes)))
     return sorted(rows, key=lambda row: -row.score)
-
-
-def _given(cell: Notebook) -> bool:
-    about = cell.metadata.get("nbgrader", {})
-    return bool(about) and not about.get("solution")
 
 
 def _said(notebook: Notebook) -> Iterator[dict[str, float]]:

@@ -1,9 +1,9 @@
 """Run a stranger's notebook so that it can harm nothing but itself (floor 3).
 
-Each runs in its own process, in a scratch folder that goes afterwards; home, caches and temporary files are there too. A
-watcher stops it when it takes too much time, memory, disk or too many processes, and ends whatever it started. On Linux
-the kernel of the notebook is confined (`confine`): it reads the installed packages and its scratch folder, writes only
-there, opens no TCP connection and signals no other process. Elsewhere it is a plain process: grade in a container there.
+Each runs in its own process, in a scratch folder that goes afterwards; home, caches and temporary files are there too.
+A watcher stops it when it takes too much time, memory, disk or too many processes, and ends whatever it started. On
+Linux the notebook's kernel is confined (`confine`): it reads the installed packages and its scratch folder, writes only
+there, opens no TCP connection and signals no other process. Elsewhere it is a plain process: use a container there.
 """
 
 from __future__ import annotations
@@ -63,11 +63,14 @@ class Outcome:
 
 
 def run(notebook: Notebook, limits: Limits | None = None) -> Outcome:
-    """Run every code cell of `notebook`; what has run when a limit is passed stays, the other cells stay without output."""
+    """Run every code cell of `notebook`; cells that have run when a limit is passed keep their outputs."""
     limits = limits or Limits()
     executed = copy.deepcopy(notebook)
     code = [cell for cell in executed.cells if cell.cell_type == "code"]
-    with tempfile.TemporaryDirectory(prefix="cxr-", ignore_cleanup_errors=True) as made, tempfile.TemporaryFile() as report:
+    with (
+        tempfile.TemporaryDirectory(prefix="cxr-", ignore_cleanup_errors=True) as made,
+        tempfile.TemporaryFile() as report,
+    ):
         scratch = Path(made).resolve()
         mark = secrets.token_hex(8)
         started = time.monotonic()

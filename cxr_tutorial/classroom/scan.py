@@ -44,8 +44,8 @@ class Leak:
 def secrets_of(name: str, notebook: Notebook) -> list[Secret]:
     """Every solution line, every line of a hidden test and the private seed of an instructor's notebook.
 
-    A line that students see elsewhere in the notebook is no secret. Short lines are not looked for by themselves, but as
-    a part of their region.
+    A line that students see elsewhere in the notebook is no secret. Short lines are not looked for by themselves, but
+    as a part of their region.
 
     Raises
     ------
@@ -64,7 +64,8 @@ def secrets_of(name: str, notebook: Notebook) -> list[Secret]:
             long = [line for line in fresh if len(_squeezed(line)) >= SHORTEST]
             whole = "\n".join(lines)
             if not long and len(_squeezed(whole)) < SHORTEST:
-                raise InputError(f"{name}, cell {about.get('grade_id')}: its {kind} has no line long enough to look for")
+                cell_name = about.get("grade_id")
+                raise InputError(f"{name}, cell {cell_name}: its {kind} has no line long enough to look for")
             found += [Secret(name, kind, line) for line in long if len(_squeezed(line)) >= SEPARATE] or [
                 Secret(name, kind, whole)
             ]
@@ -81,8 +82,8 @@ def _visible(cell: Notebook) -> list[str]:
 def scan(places: Iterable[Path], secrets: Iterable[Secret]) -> list[Leak]:
     """Every secret that stands in the files, folders, wheels and zips of `places`.
 
-    Blanks, quotes and mark-up do not hide it: a line is found in a notebook's JSON, in highlighted HTML and within another
-    line. Files that other projects made (MathJax, plotly) are passed over.
+    Blanks, quotes and mark-up do not hide it: a line is found in a notebook's JSON, in highlighted HTML and within
+    another line. Files that other projects made (MathJax, plotly) are passed over.
     """
     wanted = [(secret, _needle(secret)) for secret in dict.fromkeys(secrets)]
     leaks = []

@@ -1,8 +1,8 @@
 """The tagged source of an assignment, and the notebooks that are made of it (floor 3).
 
-One notebook holds everything: prose, solutions between `### BEGIN SOLUTION` and `### END SOLUTION`, hidden tests between
-`### BEGIN HIDDEN TESTS` and `### END HIDDEN TESTS`, and nbgrader's marks in the cells' metadata. Two numbers make a
-variant: `VARIANT`, which students see and which their data are drawn from, and `PRIVATE_SEED`, which only hidden tests use.
+One notebook holds everything: prose, solutions between `### BEGIN SOLUTION` and `### END SOLUTION`, hidden tests
+between `### BEGIN HIDDEN TESTS` and `### END HIDDEN TESTS`, and nbgrader's marks in the cells' metadata. Two numbers
+make a variant: `VARIANT`, which students see and their data are drawn from, and `PRIVATE_SEED`, for hidden tests.
 """
 
 from __future__ import annotations

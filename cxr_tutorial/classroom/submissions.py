@@ -6,15 +6,15 @@ import ast
 import copy
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cxr_tutorial.classroom.sources import Notebook
+from cxr_tutorial.classroom.sources import Notebook, is_test, outside
 from cxr_tutorial.errors import InputError
 
 LARGEST_MB = 50
-RUN_BY_TESTS = frozenset({"input_transformers_post", "input_transformers_cleanup", "ast_transformers", "set_custom_exc"})
+HOOKS = frozenset({"input_transformers_post", "input_transformers_cleanup", "ast_transformers", "set_custom_exc"})
 MODULES = frozenset({"torch", "np", "numpy", "builtins", "cxr_tutorial", "F", "math", "losses", "metrics"})
 
 
@@ -101,8 +101,9 @@ def _marked(notebook: Notebook) -> Iterator[str]:
 def assemble(skeleton: Notebook, submitted: Notebook) -> tuple[Notebook, list[str]]:
     """The skeleton with the student's answers in it, and what is worth a look, in words.
 
-    Every cell that students should not change comes from the skeleton, in its order; their answers are found by the marks
-    of the cells, their further cells stay where they were. So a changed, moved or deleted test is our test again.
+    Every cell that students should not change comes from the skeleton, in its order; their answers are found by the
+    marks of the cells, their further cells stay where they were, but never between two tests. So a changed, moved or
+    deleted test is our test again.
     """
     notes: list[str] = []
     ours = {about["grade_id"]: cell for cell in skeleton.cells if (about := cell.metadata.get("nbgrader"))}
@@ -119,8 +120,13 @@ def assemble(skeleton: Notebook, submitted: Notebook) -> tuple[Notebook, list[st
         elif name is not None or not (cell.source.strip() in prose or cell.get("id") in ids):
             extra.setdefault(last, []).append(_plain(cell))
     made = copy.deepcopy(skeleton)
+    not_allowed = skeleton.metadata.get("classroom", {}).get("not_allowed", ())
     cells, changed = list(extra.get(None, [])), []
+    held: list[Notebook] = []
     for cell in made.cells:
+        if not is_test(cell):
+            cells += held
+            held = []
         cells.append(cell)
         name = cell.metadata.get("nbgrader", {}).get("grade_id")
         if name is None:
@@ -129,32 +135,32 @@ def assemble(skeleton: Notebook, submitted: Notebook) -> tuple[Notebook, list[st
             cell.source = answers.get(name, cell.source)
         elif name in answers and not _same(answers[name], cell.source):
             changed.append(name)
-        cells += extra.get(name, [])
+        held += extra.get(name, [])
     if changed:
         notes.append(f"given cells that were changed, ours were run: {', '.join(changed)}")
     missing = [name for name in ours if name not in answers]
     if missing:
         notes.append(f"missing cells, put back: {', '.join(missing)}")
-    made.cells = cells
-    notes += suspicious(cell.source for cell in cells if cell.cell_type == "code" and not _given(cell))
+    made.cells = cells + held
+    notes += suspicious(own_code(made), not_allowed)
     return made, notes
 
 
-def _given(cell: Notebook) -> bool:
-    about = cell.metadata.get("nbgrader", {})
-    return bool(about) and not about.get("solution")
+def own_code(notebook: Notebook) -> list[str]:
+    """The code that the student wrote: answers and further cells."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    given = [bool(about) and not about.get("solution") for about in (cell.metadata.get("nbgrader") for cell in code)]
+    return [cell.source for cell, ours in zip(code, given, strict=True) if not ours]
 
 
 def _plain(cell: Notebook) -> Notebook:
     import nbformat
 
-    new = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell, "raw": nbformat.v4.new_raw_cell}
-    return new[cell.cell_type](cell.source)
+    return getattr(nbformat.v4, f"new_{cell.cell_type}_cell")(cell.source)
 
 
 def _same(submitted: str, ours: str) -> bool:
     """Whether a given cell is as it was handed out: ours without its hidden tests."""
-    from cxr_tutorial.classroom.sources import outside
 
     def squeezed(text: Iterable[str]) -> str:
         return "".join("".join(text).split())
@@ -162,8 +168,8 @@ def _same(submitted: str, ours: str) -> bool:
     return squeezed(outside(submitted)) == squeezed(outside(ours))
 
 
-def suspicious(sources: Iterable[str]) -> list[str]:
-    """What a person should look at: code that reaches into the tests' tools instead of answering.
+def suspicious(sources: Iterable[str], not_allowed: Collection[str] = ()) -> list[str]:
+    """What a person should look at: code that reaches into the tests' tools, or uses names that the rules forbid.
 
     >>> suspicious(["torch.allclose = lambda *a: True"])
     ['worth a look: sets torch.allclose']
@@ -179,10 +185,11 @@ def suspicious(sources: Iterable[str]) -> list[str]:
                 owner = ast.unparse(node.value)
                 if owner.split(".")[0] in MODULES:
                     found.append(f"sets {owner}.{node.attr}")
-            if isinstance(node, ast.Attribute) and node.attr in RUN_BY_TESTS:
+            if isinstance(node, ast.Attribute) and node.attr in HOOKS:
                 found.append(f"uses {node.attr}")
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("setattr", "get_ipython", "exec", "eval"):
                 found.append(f"calls {ast.unparse(node.func)}")
-            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("load_synthetic", "generate"):
-                found.append("draws synthetic pictures of its own")
+            name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else None
+            if name in not_allowed:
+                found.append(f"uses {name}, which this assignment does not allow")
     return [f"worth a look: {'; '.join(dict.fromkeys(found))}"] if found else []

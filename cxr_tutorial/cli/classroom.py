@@ -74,9 +74,7 @@ def grade(
         typer.echo(f"{one.student}: {one.auto:g} points{to_read}; {one.words}")
 
     limits = Limits(seconds=time_limit, cell_seconds=cell_limit, memory_mb=memory)
-    grade_all(
-        submissions, sources, assignment, out, limits=limits, jobs=jobs, variant=variant, seed=seed, tell=tell
-    )
+    grade_all(submissions, sources, assignment, out, limits=limits, jobs=jobs, variant=variant, seed=seed, tell=tell)
     typer.echo(f"marks: {out / assignment}.csv, feedback: {out / 'feedback'}, written answers: nbgrader in {out}")
 
 
