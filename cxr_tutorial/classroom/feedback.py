@@ -1,4 +1,4 @@
-"""The page that a student gets back: marks with reasons, and the notebook as it ran, hidden tests left out (floor 3)."""
+"""The page that a student gets back: marks with reasons, the notebook as it ran without hidden tests (floor 3)."""
 
 from __future__ import annotations
 

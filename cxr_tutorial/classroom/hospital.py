@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cxr_tutorial.data import CachedSet, cache
-from cxr_tutorial.data.synthetic import generate, load_synthetic
+from cxr_tutorial.data import CachedSet, Examples, cache
+from cxr_tutorial.data.synthetic import load_synthetic
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.metrics import auc
 
 Predict = Callable[[Tensor], tuple[Tensor, Tensor]]
 SITE, SIZE = "c", 64
+CLEAR = 4  # of 1, extremely subtle, to 5, obvious
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,8 @@ class Hospital:
 def hospital(seed: int, *, masks: int = 10, labels: int = 40, train: int = 144, test: int = 160) -> Hospital:
     """A synthetic hospital: the first `masks` pictures have their mask, the first `labels` their class.
 
+    Who has a finding at all has one that can be seen at 64 pixels: the subtle ones are sent elsewhere.
+
     Parameters
     ----------
     seed : draws every patient; the patients of the test are others. masks, labels : how many are revealed.
@@ -50,12 +53,21 @@ def hospital(seed: int, *, masks: int = 10, labels: int = 40, train: int = 144, 
     """
     if not 0 < masks <= train or not 0 <= labels <= train:
         raise InputError(f"masks and labels must be at most the {train} training pictures, got {masks} and {labels}")
-    whole = cache(load_synthetic(train, seed=seed, size=SIZE, site=SITE), SIZE)
+    whole = cache(_clear_cases(train, seed), SIZE)
     coverage = np.array(whole.coverage)
     coverage[masks:] = 0
     seen = replace(whole, coverage=coverage).reveal(masks=whole.ids[:masks], labels=whole.ids[:labels])
-    others = generate(test, seed=seed + 1, size=SIZE, site=SITE)
-    return Hospital(seen, others.images, others.masks, others.labels)
+    others = list(_clear_cases(test, seed + 1))
+    images = torch.stack([torch.from_numpy(one.image) for one in others])[:, None]
+    truth = torch.stack([torch.from_numpy(one.mask) for one in others])[:, None]
+    return Hospital(seen, images, truth, torch.tensor([one.label for one in others]))
+
+
+def _clear_cases(n: int, seed: int) -> Examples:
+    """The first `n` patients without a finding or with one that can be seen at this size."""
+    drawn = load_synthetic(3 * n + 20, seed=seed, size=SIZE, site=SITE, finding_rate=0.75)
+    clear = [i for i, one in enumerate(drawn) if not one.findings or (one.findings[0].subtlety or 0) >= CLEAR]
+    return drawn.subset(clear[:n])
 
 
 def figures(predict: Predict, there: Hospital) -> dict[str, float]:

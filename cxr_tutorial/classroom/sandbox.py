@@ -88,7 +88,8 @@ def run(notebook: Notebook, limits: Limits | None = None) -> Outcome:
     for line in results:
         code[line["cell"]].outputs = [nbformat.from_dict(output) for output in line["outputs"]]
     end = stopped or next((line["end"] for line in lines if "end" in line), "crash")
-    return Outcome(executed, end, _in_words(end, limits, len(results), len(code)), seconds, len(results), len(code))
+    words = _in_words(end, limits, len(results), len(code)) + _remarks(code, limits)
+    return Outcome(executed, end, words, seconds, len(results), len(code))
 
 
 def _start(scratch: Path, mark: str, cells: list[str], report: IO[bytes], limits: Limits) -> subprocess.Popen[bytes]:
@@ -232,3 +233,12 @@ def _in_words(end: str, limits: Limits, ran: int, of: int) -> str:
         "crash": "its kernel crashed",
     }.get(end, end)
     return words if end == "done" else f"{words}; {ran} of {of} code cells had run and count"
+
+
+def _remarks(code: Sequence[Any], limits: Limits) -> str:
+    """The first error of a notebook that went on, and whether some of its output is gone."""
+    outputs = [output for cell in code for output in cell.outputs]
+    errors = [f"{one.ename}: {one.evalue}".removesuffix(": ") for one in outputs if one.output_type == "error"]
+    first = f"; first error: {' '.join(errors[0].split())[:150]}" if errors else ""
+    cut = any("the rest is left out" in one.get("text", "") for one in outputs)
+    return first + (f"; of what it printed {limits.output_kb} kB are kept" if cut else "")

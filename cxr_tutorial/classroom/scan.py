@@ -16,6 +16,7 @@ from cxr_tutorial.errors import InputError
 SHORTEST = 18  # characters without blanks: shorter lines say nothing
 SEPARATE = 30  # and a region of fewer is looked for as a whole
 TEXT = frozenset({".py", ".ipynb", ".html", ".js", ".txt", ".md", ".json", ".csv", ".toml", ".xml", ".rst", ".cff", ""})
+PUBLIC = ("#", "import ", "from ")  # lines of these kinds are no secrets
 VENDORED = ("/vendor/", "/mathjax/", "/html-manager/", "/_static/plotly", "/_sphinx_design_static/")
 
 
@@ -60,7 +61,7 @@ def secrets_of(name: str, notebook: Notebook) -> list[Secret]:
         if about.get("solution") and not any(kind == "solution" for kind, _ in kinds):
             kinds.append(("solution", cell.source.splitlines()))
         for kind, lines in kinds:
-            fresh = [line for line in lines if _squeezed(line) not in seen and not line.strip().startswith("#")]
+            fresh = [line for line in lines if _squeezed(line) not in seen and not line.strip().startswith(PUBLIC)]
             long = [line for line in fresh if len(_squeezed(line)) >= SHORTEST]
             whole = "\n".join(lines)
             if not long and len(_squeezed(whole)) < SHORTEST:

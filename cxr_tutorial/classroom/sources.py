@@ -157,7 +157,8 @@ def _clear_solutions() -> Any:
 
 
 def _through(notebook: Notebook, *preprocessors: Any) -> Notebook:
-    made, resources = copy.deepcopy(notebook), {"nbgrader": {}}
+    made = copy.deepcopy(notebook)
+    resources: dict[str, Any] = {"nbgrader": {}}
     for preprocessor in preprocessors:
         made, resources = preprocessor.preprocess(made, resources)
     return made

@@ -115,7 +115,7 @@ def assemble(skeleton: Notebook, submitted: Notebook) -> tuple[Notebook, list[st
     for cell in submitted.cells:
         about = cell.metadata.get("nbgrader")
         name = str(about.get("grade_id")) if isinstance(about, dict) else None
-        if name in ours and name not in answers:
+        if name is not None and name in ours and name not in answers:
             answers[name], last = cell.source, name
         elif name is not None or not (cell.source.strip() in prose or cell.get("id") in ids):
             extra.setdefault(last, []).append(_plain(cell))

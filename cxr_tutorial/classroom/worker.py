@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,12 @@ class Client(NotebookClient):
 
     def run_one(self, cell: Any, index: int) -> None:
         """Run one cell; an error or a time-out becomes an output, and the next cell runs."""
+        started = time.monotonic()
         self.execute_cell(cell, index)
+        if time.monotonic() - started > (self.timeout or 0):  # what it raised is our own interrupt
+            cell.outputs = [output for output in cell.outputs if output.output_type != "error"]
+            cell.outputs.append(nbformat.v4.new_output("error", **self.error_on_timeout))
+            return
         reply = self.last_reply["content"]
         if reply["status"] == "error" and not any(output.output_type == "error" for output in cell.outputs):
             told = {key: reply[key] for key in ("ename", "evalue", "traceback")}
