@@ -65,7 +65,7 @@ def hospital(seed: int, *, masks: int = 10, labels: int = 40, train: int = 144, 
 
 def _clear_cases(n: int, seed: int) -> Examples:
     """The first `n` patients without a finding or with one that can be seen at this size."""
-    drawn = load_synthetic(3 * n + 20, seed=seed, size=SIZE, site=SITE, finding_rate=0.75)
+    drawn = load_synthetic(5 * n // 2 + 40, seed=seed, size=SIZE, site=SITE, finding_rate=0.7)
     clear = [i for i, one in enumerate(drawn) if not one.findings or (one.findings[0].subtlety or 0) >= CLEAR]
     return drawn.subset(clear[:n])
 

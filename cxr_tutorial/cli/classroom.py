@@ -91,6 +91,20 @@ def leaderboard(
         typer.echo(f"{place:>3} {row.student:<24} {row.dice:>6.3f} {row.auc:>6.3f} {row.score:>6.3f}  {row.note}")
 
 
+@app.command("slides")
+def slides(
+    chapters: Annotated[list[Path], typer.Argument(help="Notebooks such as book/02-tversky.ipynb.")],
+    out: Annotated[Path, typer.Option(help="Where to write.")] = Path("_build/slides"),
+    vendor: Annotated[Path, typer.Option(help="The book's JavaScript.")] = Path("book/vendor"),
+) -> None:
+    """Run chapters and write slides of them (reveal.js) that need no network; S shows the speaker's notes."""
+    needs_nbgrader()
+    from cxr_tutorial.classroom.slides import slides as make
+
+    for chapter in chapters:
+        typer.echo(make(chapter, out, vendor))
+
+
 @app.command("scan")
 def scan(
     places: Annotated[list[Path], typer.Argument(help="Folders, wheels, zips or files that students can see.")],

@@ -21,7 +21,7 @@ from cxr_tutorial.classroom.grade import grade
 SOURCES = Path(__file__).parents[2] / "assignments"
 SEED = 20_261
 BLANK = None
-QUICK = [("steps=140", "steps=2"), ("steps=260", "steps=2")]
+QUICK_S, QUICK_D = ("steps=140", "steps=2"), ("steps=260", "steps=2")
 
 
 @dataclass(frozen=True)
@@ -145,29 +145,23 @@ ANSWERS: dict[str, dict[str, Answer]] = {
     },
     "06-capstone": {
         "no-classes": Answer(
-            {"fit": [("return lungs, says[:, 1] - says[:, 0]", "return lungs, 0 * says[:, 1]")]},
+            {"fit": [("return lungs, says[:, 1] - says[:, 0]", "return lungs, 0 * says[:, 1]"), QUICK_D]},
             {"test-auc-1": 2, "test-auc-2": 2},
         ),
         "no-masks": Answer(
-            {"fit": [("return lungs, ", "return torch.zeros_like(x), "), *QUICK], "essay-part": BLANK},
+            {"fit": [("return lungs, ", "return torch.zeros_like(x), "), QUICK_S], "essay-part": BLANK},
             {"test-dice-1": 2, "test-dice-2": 2, "test-dice-3": 2},
         ),
         "logits-for-probabilities": Answer(
             {"fit": [("drawer(x).logits.sigmoid()", "drawer(x).logits - 0.5")]}, {"test-form": 2}
         ),
         "score-upside-down": Answer(
-            {"fit": [("says[:, 1] - says[:, 0]", "says[:, 0] - says[:, 1]")]}, {"test-auc-1": 2, "test-auc-2": 2}
+            {"fit": [("says[:, 1] - says[:, 0]", "says[:, 0] - says[:, 1]"), QUICK_S]},
+            {"test-dice-1": 2, "test-dice-2": 2, "test-dice-3": 2, "test-auc-1": 2, "test-auc-2": 2},
         ),
-        "one-picture-in-all": Answer(
-            {
-                "fit": [
-                    ("drawer.eval(), namer.eval()", "known = data.masks[data.rows[data.has_mask]].mean(0)"),
-                    ("lungs = drawer(x).logits.sigmoid()", "lungs = torch.from_numpy(known).float().expand_as(x)"),
-                    ("says[:, 1] - says[:, 0]", "0 * says[:, 1]"),
-                    *QUICK,
-                ]
-            },
-            {"test-dice-2": 2, "test-dice-3": 2, "test-auc-1": 2, "test-auc-2": 2},
+        "barely-trained": Answer(
+            {"fit": [("says[:, 1] - says[:, 0]", "0 * says[:, 1]"), QUICK_S, QUICK_D]},
+            {"test-dice-1": 2, "test-dice-2": 2, "test-dice-3": 2, "test-auc-1": 2, "test-auc-2": 2},
         ),
     },
 }
