@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 PAGE ?= 02-tversky
 
-.PHONY: book page test serve lint clean
+.PHONY: book page test serve lint assignments slides clean
 .DELETE_ON_ERROR:
 
 book: $(VENV)/book.installed  ## run every chapter and build _build/html
@@ -24,6 +24,12 @@ lint: $(VENV)/test.installed  ## style, types and floors
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+assignments: $(VENV)/test.installed  ## student release, its zip and the teacher's course in _build/assignments
+	$(BIN)/cxr-tutorial classroom build
+
+slides: $(VENV)/test.installed  ## slides of every chapter in _build/slides, for a browser without a network
+	$(BIN)/cxr-tutorial classroom slides $(wildcard book/0*.ipynb)
 
 serve: book  ## read the book at http://localhost:8000
 	$(BIN)/python -m http.server 8000 --directory _build/html

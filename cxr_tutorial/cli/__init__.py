@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import cxr_tutorial
-from cxr_tutorial.cli import data, grid, results
+from cxr_tutorial.cli import classroom, data, grid, results
 from cxr_tutorial.cli.train import evaluate, train
 from cxr_tutorial.errors import InputError
 
@@ -24,6 +24,7 @@ app.command()(train)
 app.command()(evaluate)
 app.add_typer(grid.app, name="grid")
 app.add_typer(results.app, name="results")
+app.add_typer(classroom.app, name="classroom")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,254 @@
+"""Grade a folder of submissions: marks in a table and a gradebook, feedback for each student (floor 3)."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import csv
+import os
+import secrets
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cxr_tutorial.classroom import feedback, sandbox
+from cxr_tutorial.classroom.build import write_config
+from cxr_tutorial.classroom.sources import Notebook, Task, is_test, read, skeleton, tasks
+from cxr_tutorial.classroom.submissions import Submission, assemble, collect
+
+Run = Callable[[Notebook], sandbox.Outcome]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What one task got: `points` of `of`, or None where a person has to read it; and why, in words."""
+
+    task: str
+    points: float | None
+    of: float
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Graded:
+    """One student's result.
+
+    Attributes
+    ----------
+    words : how the run ended. notes : what a person should look at. notebook : as it ran; None where nothing could run.
+    """
+
+    student: str
+    file: str
+    marks: tuple[Mark, ...]
+    words: str
+    seconds: float = 0.0
+    notes: tuple[str, ...] = field(default=())
+    notebook: Notebook | None = None
+
+    @property
+    def auto(self) -> float:
+        """The points that tests gave."""
+        return sum(mark.points or 0.0 for mark in self.marks)
+
+    @property
+    def to_read(self) -> float:
+        """The points that wait for a person."""
+        return sum(mark.of for mark in self.marks if mark.points is None)
+
+
+def grade_one(instructor: Notebook, submission: Submission, run: Run) -> Graded:
+    """Put one submission into our notebook, run it, and count what its tests gave.
+
+    Parameters
+    ----------
+    instructor : from `sources.read`. run : executes a notebook, usually `sandbox.run`.
+    """
+    file = submission.path.name
+    if submission.notebook is None:
+        marks = tuple(Mark(task.id, 0.0, task.points, "not graded") for task in tasks(instructor))
+        return Graded(submission.student, file, marks, f"0 points: the file {submission.words}")
+    blank = skeleton(instructor)
+    notebook, notes = assemble(blank, submission.notebook)
+    armed, proofs = _armed(notebook)
+    outcome = run(armed)
+    executed = _disarmed(outcome.notebook, notebook, proofs, outcome)
+    cells = {cell.metadata.nbgrader["grade_id"]: cell for cell in executed.cells if cell.metadata.get("nbgrader")}
+    marks = tuple(_mark(task, cells[task.id]) for task in tasks(instructor))
+    notes = [submission.words] * bool(submission.words) + notes
+    return Graded(submission.student, file, marks, outcome.words, outcome.seconds, tuple(notes), executed)
+
+
+def _armed(notebook: Notebook) -> tuple[Notebook, dict[str, str]]:
+    """The notebook with a word in each test that is printed only where the test has run to its end.
+
+    The test also gets Python's own built-in functions back, should the student's names hide them.
+    """
+    armed, proofs = copy.deepcopy(notebook), {}
+    for cell in filter(is_test, armed.cells):
+        proof = proofs[cell.metadata.nbgrader["grade_id"]] = secrets.token_hex(12)
+        cell.source = f"from builtins import *\n{cell.source}\nprint('{proof}')"
+    return armed, proofs
+
+
+def _disarmed(executed: Notebook, notebook: Notebook, proofs: dict[str, str], outcome: sandbox.Outcome) -> Notebook:
+    """The executed notebook with the tests' own text, and an error in each test that did not run to its end."""
+    import nbformat
+
+    for cell, original in zip(executed.cells, notebook.cells, strict=True):
+        if not is_test(cell):
+            continue
+        proof = proofs[cell.metadata.nbgrader["grade_id"]]
+        cell.source = original.source
+        proved = False
+        for output in cell.outputs:
+            if output.output_type == "stream" and proof in output.text:
+                proved, output.text = True, output.text.replace(proof, "").rstrip("\n") + "\n"
+        failed = [output for output in cell.outputs if output.output_type == "error"]
+        cell.outputs = [
+            output
+            for output in cell.outputs
+            if output.output_type == "stream" and output.name == "stdout" and output.text.strip()
+        ]
+        if failed or not proved:
+            why = outcome.words if outcome.end != "done" else "the test did not run to its end"
+            told = (failed[0].ename, failed[0].evalue) if failed else ("NotProved", why)
+            line = f"{told[0]}: {told[1]}" if told[1] else told[0]
+            cell.outputs.append(nbformat.v4.new_output("error", ename=told[0], evalue=told[1], traceback=[line]))
+    return executed
+
+
+def _mark(task: Task, cell: Notebook) -> Mark:
+    from nbgrader.utils import determine_grade
+
+    points, of = determine_grade(cell)
+    if task.manual:
+        return Mark(task.id, points, of, "no answer" if points == 0 else "to be read by a person")
+    [*_, words] = ["", *(output.evalue or output.ename for output in cell.outputs if output.output_type == "error")]
+    return Mark(task.id, points, of, " ".join(words.split())[:300])
+
+
+def grade(
+    submissions: Path,
+    folder: Path,
+    name: str,
+    out: Path,
+    *,
+    limits: sandbox.Limits | None = None,
+    jobs: int = 1,
+    variant: int | None = None,
+    seed: int | None = None,
+    tell: Callable[[Graded], None] = lambda graded: None,
+) -> list[Graded]:
+    """Grade every submission of the assignment `name` and write what came out below `out`.
+
+    `out/NAME.csv` has one row a student; `out/feedback/STUDENT/NAME/NAME.html` is for the student; `out` is also a
+    course of nbgrader, with `gradebook.db`, in which a person marks the written answers.
+
+    Parameters
+    ----------
+    submissions : `alice.ipynb`, or `alice/anything.ipynb`. folder, name, variant, seed : see `sources.read`.
+    limits : what each submission may take. jobs : how many run at once. tell : called with each result as it comes.
+    """
+    instructor = read(folder, name, variant=variant, seed=seed)
+    found = collect(submissions, instructor)
+
+    def run(notebook: Notebook) -> sandbox.Outcome:
+        return sandbox.run(notebook, limits)
+
+    def one(submission: Submission) -> Graded:
+        graded = grade_one(instructor, submission, run)
+        tell(graded)
+        return graded
+
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        results = list(pool.map(one, found))
+    write(instructor, name, results, out)
+    return results
+
+
+def write(instructor: Notebook, name: str, results: Sequence[Graded], out: Path) -> None:
+    """The table, the feedback and the gradebook."""
+    import nbformat
+
+    write_config(out)
+    places = {(out / "source" / name): instructor} | {
+        (out / "autograded" / one.student / name): one.notebook for one in results if one.notebook is not None
+    }
+    for place, notebook in places.items():
+        place.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, place / f"{name}.ipynb")
+    with warnings.catch_warnings(), _gradebook(out, instructor, name) as gradebook:
+        warnings.simplefilter("ignore")  # nbgrader's own use of SQLAlchemy
+        for one in results:
+            _keep(gradebook, name, one)
+            _write_feedback(gradebook, name, one, out)
+        _write_table(gradebook, name, results, out / f"{name}.csv")
+
+
+@contextlib.contextmanager
+def _gradebook(out: Path, instructor: Notebook, name: str) -> Iterator[Any]:
+    from nbgrader.api import Gradebook
+    from nbgrader.preprocessors import SaveCells
+
+    url = f"sqlite:///{out.resolve() / 'gradebook.db'}"
+    with _own_commands(), Gradebook(url, "chest-x-rays") as gradebook:
+        gradebook.update_or_create_assignment(name)
+    about = {"notebook": name, "assignment": name, "student": ".", "db_url": url}
+    SaveCells().preprocess(skeleton(instructor), {"nbgrader": about})
+    with Gradebook(url, "chest-x-rays") as gradebook:
+        yield gradebook
+
+
+@contextlib.contextmanager
+def _own_commands() -> Iterator[None]:
+    """nbgrader starts `alembic` by its name: let it be found where this Python's environment is not activated."""
+    path = os.environ.get("PATH", "")
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), path])
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = path
+
+
+def _keep(gradebook: Any, name: str, one: Graded) -> None:
+    """Put one student's marks into the gradebook; what a person has given stays."""
+    gradebook.update_or_create_student(one.student)
+    gradebook.update_or_create_submission(name, one.student)
+    for mark in one.marks:
+        grade = gradebook.find_grade(mark.task, name, name, one.student)
+        grade.auto_score = mark.points
+        grade.needs_manual_grade = mark.points is None and grade.manual_score is None
+    gradebook.db.commit()
+
+
+def _given(gradebook: Any, name: str, one: Graded) -> dict[str, float | None]:
+    """By task what a person has given, None where nobody has."""
+    return {mark.task: gradebook.find_grade(mark.task, name, name, one.student).manual_score for mark in one.marks}
+
+
+def _write_feedback(gradebook: Any, name: str, one: Graded, out: Path) -> None:
+    path = out / "feedback" / one.student / name / f"{name}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(feedback.page(name, one, _given(gradebook, name, one)), encoding="utf-8")
+
+
+def _write_table(gradebook: Any, name: str, results: Sequence[Graded], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        ids = [mark.task for mark in results[0].marks]
+        head = ("student", "file", "points", "of", "automatic", "by_hand", "to_read", "seconds", "how_it_ran", "notes")
+        table.writerow([*head, *ids])
+        for one in sorted(results, key=lambda one: one.student):
+            given = _given(gradebook, name, one)
+            by_hand = sum(points for points in given.values() if points is not None)
+            to_read = sum(mark.of for mark in one.marks if mark.points is None and given[mark.task] is None)
+            auto = sum(mark.points or 0.0 for mark in one.marks if given[mark.task] is None)
+            row = [one.student, one.file, auto + by_hand, sum(mark.of for mark in one.marks), auto, by_hand, to_read]
+            row += [round(one.seconds, 1), one.words, "; ".join(one.notes)]
+            final = [mark.points if given[mark.task] is None else given[mark.task] for mark in one.marks]
+            table.writerow([*row, *("" if points is None else points for points in final)])

@@ -1,0 +1,264 @@
+"""What each assignment gives for the solution, for nothing, and for answers that are typically handed in."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from cxr_tutorial.classroom import sources
+from cxr_tutorial.classroom.build import build
+from cxr_tutorial.classroom.grade import grade
+
+SOURCES = Path(__file__).parents[2] / "assignments"
+SEED = 20_261
+BLANK = None
+QUICK_S, QUICK_D = ("steps=140", "steps=2"), ("steps=260", "steps=2")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`edits`: cell -> the (old, new) replacements in its solution, or `BLANK`; `lost`: test -> points lost."""
+
+    edits: dict[str, list[tuple[str, str]] | None]
+    lost: dict[str, float] = field(default_factory=dict)
+
+
+ANSWERS: dict[str, dict[str, Answer]] = {
+    "01-overlap-losses": {
+        "half-done": Answer(
+            {"focal": BLANK, "batch": BLANK, "shift": BLANK, "essay-smooth": BLANK},
+            {"test-focal-values": 1, "test-focal-slope": 1, "test-batch": 2, "test-shift": 3},
+        ),
+        "weights-swapped": Answer(
+            {"tversky": [("fp_weight * wrong + fn_weight * missed", "fn_weight * wrong + fp_weight * missed")]},
+            {"test-tversky-values": 2, "test-focal-values": 1, "test-shift": 3},
+        ),
+        "no-smoothing": Answer(
+            {"tversky": [(" + smooth)", ")")]},
+            {"test-tversky-extremes": 1, "test-focal-slope": 1},
+        ),
+        "mean-over-pictures": Answer(
+            {"batch": [("return price / (hit + price + smooth)", "return tversky_loss(logits, target).mean(dim=0)")]},
+            {"test-batch": 2},
+        ),
+        "two-axes-only": Answer(
+            {
+                "counts": [
+                    ("target.float().flatten(start_dim=2)", "target.float()"),
+                    ("logits.float().sigmoid().flatten(start_dim=2)", "logits.sigmoid()"),
+                    ('torch.einsum("ncl,ncl->nc", chance, inside)', "(chance * inside).sum((2, 3))"),
+                    ("chance.sum(dim=2)", "chance.sum((2, 3))"),
+                    ("inside.sum(dim=2)", "inside.sum((2, 3))"),
+                ]
+            },
+            {"test-counts-types": 1},
+        ),
+    },
+    "02-divergences": {
+        "half-done": Answer(
+            {"kltv": BLANK, "fused": BLANK, "essay-paper": BLANK},
+            {"test-kltv": 1, "test-balance": 2, "test-fused": 2},
+        ),
+        "directions-swapped": Answer(
+            {"paper": [("forward = a", "swapped = a"), ("backward = b", "forward = b"), ("swapped", "backward")]},
+            {"test-paper": 2},
+        ),
+        "cross-entropy-for-kl": Answer({"coins": [("(surprise - own)", "surprise")]}, {"test-coins-values": 2}),
+        "log-of-a-zero": Answer(
+            {"shape": [("F.logsigmoid(logits.float().flatten(start_dim=2))", "logits.flatten(2).sigmoid().log()")]},
+            {"test-shape-blind": 1},
+        ),
+        "median-reader": Answer(
+            {"fused": [("readers.mean(dim=0)", "readers.median(dim=0).values")]}, {"test-fused": 2}
+        ),
+    },
+    "03-attention-pyramid": {
+        "half-done": Answer(
+            {"pyramid": BLANK, "sees": BLANK, "essay-map": BLANK},
+            {"test-pyramid-values": 1, "test-pyramid-odd": 1, "test-pyramid-stripes": 1, "test-sees": 3},
+        ),
+        "late-is-early": Answer(
+            {"late": [(".sigmoid()\n", "\n"), ("align_corners=False)", "align_corners=False).sigmoid()")]},
+            {"test-late": 2},
+        ),
+        "corners-aligned": Answer(
+            {"map": [("align_corners=False", "align_corners=True")]}, {"test-map-values": 2, "test-map-odd": 1}
+        ),
+        "edge-dropped": Answer(
+            {"pyramid": [("F.avg_pool2d(even, kernel_size=2)", "F.avg_pool2d(last, kernel_size=2)")]},
+            {"test-pyramid-odd": 1},
+        ),
+        "every-second-pixel": Answer(
+            {"pyramid": [("F.avg_pool2d(even, kernel_size=2)", "even[..., ::2, ::2]")]},
+            {"test-pyramid-values": 1, "test-pyramid-odd": 1, "test-pyramid-stripes": 1},
+        ),
+    },
+    "04-progressive": {
+        "half-done": Answer(
+            {"levels": BLANK, "pull": BLANK, "early": BLANK, "essay-side": BLANK},
+            {"test-levels": 2, "test-pull": 2, "test-early-mask": 2, "test-early-shares": 1},
+        ),
+        "nearest-for-bilinear": Answer(
+            {"sum": [('mode="bilinear", align_corners=False', 'mode="nearest"')]},
+            {"test-sum-values": 2, "test-pull": 2},
+        ),
+        "half-is-more-than-half": Answer(
+            {"coarser": [("part.gt(limit)", "part.ge(limit)")]},
+            {"test-coarser-majority": 1, "test-coarser-any": 1},
+        ),
+        "times-zero": Answer({"levels": [(" if w != 0", "")]}, {"test-levels": 2}),
+        "coarse-to-fine": Answer({"early": [("shares.insert(0, ", "shares.append(")]}, {"test-early-shares": 1}),
+    },
+    "05-adversarial-game": {
+        "half-done": Answer(
+            {"round": BLANK, "chance": BLANK, "essay-sick": BLANK},
+            {"test-round-s": 1, "test-round-d": 1, "test-round-fair": 1, "test-chance": 2},
+        ),
+        "log-of-softmax": Answer(
+            {
+                "logs": [
+                    ("odds = log_odds(logits)", "q = logits.softmax(1)[:, -1]"),
+                    ("F.logsigmoid(odds), F.logsigmoid(-odds)", "(1 - q).log(), q.log()"),
+                ]
+            },
+            {"test-logs-huge": 1},
+        ),
+        "sign-of-the-saturating-form": Answer(
+            {"slope": [('"saturating": drawn', '"saturating": -drawn')]}, {"test-slope": 2}
+        ),
+        "no-detach": Answer(
+            {"round": [("drawn.detach().sigmoid()", "drawn.sigmoid()")]},
+            {"test-round-s": 1, "test-round-d": 1, "test-round-fair": 1},
+        ),
+        "extra-class-left-in": Answer(
+            {"chance": [("logits.float().narrow(1, 0, logits.shape[1] - 1)", "logits.float()")]}, {"test-chance": 2}
+        ),
+    },
+    "06-capstone": {
+        "no-classes": Answer(
+            {"fit": [("return lungs, says[:, 1] - says[:, 0]", "return lungs, 0 * says[:, 1]"), QUICK_D]},
+            {"test-auc-1": 2, "test-auc-2": 2},
+        ),
+        "no-masks": Answer(
+            {"fit": [("return lungs, ", "return torch.zeros_like(x), "), QUICK_S], "essay-part": BLANK},
+            {"test-dice-1": 2, "test-dice-2": 2, "test-dice-3": 2},
+        ),
+        "logits-for-probabilities": Answer(
+            {"fit": [("drawer(x).logits.sigmoid()", "drawer(x).logits - 0.5")]}, {"test-form": 2}
+        ),
+        "score-upside-down": Answer(
+            {"fit": [("says[:, 1] - says[:, 0]", "says[:, 0] - says[:, 1]"), QUICK_S]},
+            {"test-dice-1": 2, "test-dice-2": 2, "test-dice-3": 2, "test-auc-1": 2, "test-auc-2": 2},
+        ),
+        "barely-trained": Answer(
+            {"fit": [("says[:, 1] - says[:, 0]", "0 * says[:, 1]"), QUICK_S, QUICK_D]},
+            {"test-dice-1": 2, "test-dice-2": 2, "test-dice-3": 2, "test-auc-1": 2, "test-auc-2": 2},
+        ),
+    },
+}
+
+
+def blank_cells(notebook: Any) -> dict[str, str]:
+    """By mark the source of each cell of the student release."""
+    marked = (cell for cell in sources.release(notebook).cells if cell.metadata.get("nbgrader"))
+    return {cell.metadata.nbgrader.grade_id: cell.source for cell in marked}
+
+
+def hand_in(notebook: Any, answer: Answer) -> Any:
+    """The instructor's notebook with these answers; every replacement must find its text."""
+    made, blank = copy.deepcopy(notebook), blank_cells(notebook)
+    cells = {cell.metadata.nbgrader.grade_id: cell for cell in made.cells if cell.metadata.get("nbgrader")}
+    for name, changes in answer.edits.items():
+        if changes is BLANK:
+            cells[name].source = blank[name]
+        for old, new in changes or ():
+            assert old in cells[name].source, (name, old)
+            cells[name].source = cells[name].source.replace(old, new)
+    return made
+
+
+def test_every_assignment_has_twenty_points_and_parts_for_tests_and_for_people():
+    for name in sources.names(SOURCES):
+        tasks = sources.tasks(sources.read(SOURCES, name))
+        assert sum(task.points for task in tasks) == 20
+        assert {task.manual for task in tasks} == {False, True}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sources.names(SOURCES))
+def test_solution_blank_release_and_typical_answers_get_their_marks(name, tmp_path):
+    notebook = sources.read(SOURCES, name, seed=SEED)  # another private seed than the source's
+    tasks = sources.tasks(notebook)
+    written = {task.id: task.points for task in tasks if task.manual}
+    tested = {task.id: task.points for task in tasks if not task.manual}
+    folder = tmp_path / "submissions"
+    folder.mkdir()
+    nbformat.write(notebook, folder / "solution.ipynb")
+    nbformat.write(sources.release(notebook), folder / "blank.ipynb")
+    for who, answer in ANSWERS[name].items():
+        nbformat.write(hand_in(notebook, answer), folder / f"{who}.ipynb")
+    assert len(ANSWERS[name]) == 5
+    marks = {one.student: one for one in grade(folder, SOURCES, name, tmp_path / "graded", seed=SEED)}
+    got = {who: {mark.task: mark.points for mark in one.marks} for who, one in marks.items()}
+    assert got["solution"] == tested | dict.fromkeys(written, None)
+    assert got["blank"] == dict.fromkeys([*tested, *written], 0)
+    for who, answer in ANSWERS[name].items():
+        left = {task: 0 if answer.edits.get(task, "") is None else None for task in written}
+        assert got[who] == {task: points - answer.lost.get(task, 0) for task, points in tested.items()} | left, who
+        assert all(mark.words for mark in marks[who].marks if mark.points == 0), "each lost mark says why"
+    with (tmp_path / "graded" / f"{name}.csv").open() as table:
+        rows = {row["student"]: row for row in csv.DictReader(table)}
+    assert float(rows["solution"]["points"]) + float(rows["solution"]["to_read"]) == 20
+    assert float(rows["blank"]["points"]) == float(rows["blank"]["to_read"]) == 0
+
+
+@pytest.mark.slow
+def test_nbgraders_own_command_gives_the_same_marks(tmp_path):
+    name = "02-divergences"
+    made = build(SOURCES, tmp_path, [name], seed=SEED)
+    notebook = sources.read(made.instructor, name)
+    for who, handed in {"solution": notebook, "blank": sources.release(notebook)}.items():
+        place = made.instructor / "submitted" / who / name
+        place.mkdir(parents=True)
+        nbformat.write(handed, place / f"{name}.ipynb")
+    nbgrader = [sys.executable, "-m", "nbgrader"]
+    for step in ("generate_assignment", "autograde"):
+        path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+        done = subprocess.run(
+            [*nbgrader, step, name],
+            cwd=made.instructor,
+            capture_output=True,
+            text=True,
+            env={"PATH": path, "HOME": str(tmp_path), "PYTHONPATH": str(SOURCES.parent)},
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    from nbgrader.api import Gradebook
+
+    with Gradebook(f"sqlite:///{made.instructor / 'gradebook.db'}") as gradebook:
+        scores = {one.student.id: one.score for one in gradebook.assignment_submissions(name)}
+    assert scores == {"solution": 15, "blank": 0}
+
+
+@pytest.mark.slow
+def test_a_student_release_runs_from_top_to_bottom_on_its_own(tmp_path):
+    made = build(SOURCES, tmp_path, ["01-overlap-losses", "06-capstone"])
+    for name in made.names:
+        alone = tmp_path / "student" / f"{name}.ipynb"
+        alone.parent.mkdir(exist_ok=True)
+        shutil.copy(made.release / name / f"{name}.ipynb", alone)
+        run = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace", alone.name]
+        done = subprocess.run(run, cwd=alone.parent, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        said = [
+            o.text for c in nbformat.read(alone, 4).cells for o in c.get("outputs", ()) if o.output_type == "stream"
+        ]
+        assert any("not done yet" in text for text in said)
