@@ -90,7 +90,8 @@ def _of_prose(source: str) -> Iterator[Any]:
     import nbformat
 
     for part in re.split(r"^(?=#{1,3} )", _plain(source), flags=re.MULTILINE):
-        seen, said = [], []
+        seen: list[str] = []
+        said: list[str] = []
         for block in re.split(r"\n\s*\n", part.strip()):
             at_a_glance = block.startswith(("#", "- ", "* ", "1. ", "$$", "|", "**"))
             (seen if at_a_glance else said).append(block)
