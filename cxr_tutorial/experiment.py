@@ -38,6 +38,7 @@ from cxr_tutorial.train import (
     load_weights,
     save_weights,
 )
+from cxr_tutorial.train.devices import is_first_process
 
 DATA: dict[str, Callable[..., Examples]] = {
     "synthetic": load_synthetic,
@@ -219,7 +220,8 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
 
     `out` then holds `run.json`, `metrics.json`, `per_image.csv`, `weights.safetensors` and `history.csv`; after a
     training of D also `classes.csv` (what D says of each picture, by the mask it is shown) and
-    `discriminator.safetensors`.
+    `discriminator.safetensors`. On several devices only the first process comes back; the others
+    end with the training.
 
     Raises
     ------
@@ -238,6 +240,8 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
 
     with whole_folder(out) as folder:
         trained = train(config, data, folder, validation, progress)
+        if not is_first_process():
+            raise SystemExit  # done: the first process evaluates and writes
         test = examples.select(split.test)
         tested = by_source("test", test) if "+" in config.data else {"test": test}
         parts = {"validation": validation} | tested | others
