@@ -18,6 +18,11 @@ from cxr_tutorial.metrics import auc, balanced_accuracy, bootstrap_ci, calibrati
 
 DISTANCES = ("hd", "hd95", "assd")
 PAIRED_WITH = ("predicted", "true", "blank")
+View = Callable[[torch.Tensor], torch.Tensor]
+
+
+def _as_is(mask: torch.Tensor) -> torch.Tensor:
+    return mask
 
 
 def predict_logits(
@@ -89,6 +94,7 @@ def evaluate_classes(
     size: int,
     segmentor: nn.Module | None = None,
     mask: str = "predicted",
+    views: tuple[View, View] = (_as_is, _as_is),
     batch_size: int = 32,
 ) -> list[dict[str, Any]]:
     r"""What D says about every example whose class is known.
@@ -105,6 +111,7 @@ def evaluate_classes(
     size : pixels per side, as in training.
     segmentor : draws the masks of `mask="predicted"`.
     mask : `"predicted"`, S(x); `"true"`, the oracle's; `"blank"`, all 0.
+    views : what is done to a true mask and to a predicted one before D sees it, as in training.
 
     Returns
     -------
@@ -133,13 +140,14 @@ def evaluate_classes(
         with torch.inference_mode():
             if mask == "predicted" and segmentor is not None:
                 m = segmentor.eval()(image.contiguous(memory_format=torch.channels_last)).logits.float().sigmoid()
+                m = views[1](m)
             elif mask == "true":
                 masks = np.stack([resize_mask(e.mask, (size, size)) for e in some if e.mask is not None])
-                m = torch.from_numpy(masks).unsqueeze(1).to(device).float()
+                m = views[0](torch.from_numpy(masks).unsqueeze(1).to(device).float())
             else:
                 m = torch.zeros_like(image)
-            q = discriminator(image, m).float().softmax(1).cpu().double()
-        real = q[:, :-1] / q[:, :-1].sum(1, keepdim=True)
+            logits = discriminator(image, m).double().cpu()
+        q, real = logits.softmax(1), logits[:, :-1].softmax(1)  # the latter even where q_K is 1 to the last digit
         for example, of_real, of_all in zip(some, real, q, strict=True):
             about = {"id": example.id, "patient": example.patient, "source": example.source, "label": example.label}
             seen = {"score": float(of_real[min(1, len(of_real) - 1)]), "predicted": float(of_all[-1])}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import reduce
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from cxr_tutorial.data import load_folder, load_jsrt, load_montgomery, load_shenzhen, load_synthetic
-from cxr_tutorial.data.batches import CachedSet, cache
+from cxr_tutorial.data.batches import Augmentation, CachedSet, cache
 from cxr_tutorial.data.example import Examples
 from cxr_tutorial.data.splits import Split, kfold, label_budget, patient_split, public_folds, public_split
 from cxr_tutorial.errors import InputError
@@ -28,6 +28,7 @@ from cxr_tutorial.results import Record, describe_device, provenance, whole_fold
 from cxr_tutorial.shipped import shipped
 from cxr_tutorial.train import (
     GAMES,
+    MASK_VIEWS,
     Game,
     Recipe,
     fit_appaunet,
@@ -47,7 +48,16 @@ DATA: dict[str, Callable[..., Examples]] = {
     "jsrt": load_jsrt,
 }
 SYNTHETIC_WEIGHTS = shipped("weights", "synthetic.safetensors")
-METHODS = ("supervised", "mean-teacher", "cross-pseudo", "appaunet", "appaunet-paper", "multi-task", "classifier")
+METHODS = (
+    "supervised",
+    "mean-teacher",
+    "cross-pseudo",
+    "appaunet",
+    "appaunet-paper",
+    "multi-task",
+    "classifier",
+    "masked-classifier",
+)
 
 
 @dataclass(frozen=True)
@@ -93,8 +103,36 @@ class Config:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(f"unknown method {self.method!r}: choose one of {', '.join(METHODS)}")
+        if self.method == "masked-classifier" and self.start is None:
+            raise InputError("masked-classifier does not train the net that draws the masks: name its weights by start")
         if not re.fullmatch(r"public|patient|(patient-)?fold-\d", self.split):
             raise InputError(f"unknown split {self.split!r}: choose public, patient, fold-0 ... or patient-fold-0 ...")
+
+
+def read_config(content: Mapping[str, Any]) -> Config:
+    """The configuration that a record holds; fields that are younger than the record get their default.
+
+    >>> read_config({"data": "jsrt", "steps": 3, "recipe": {"loss": "xe", "side_weight": [1, 0.5]}}).recipe.side_weight
+    (1, 0.5)
+
+    Raises
+    ------
+    InputError : a field that no run of `run` has: the record was made by something else.
+    """
+    made = _tuples(content)
+    try:
+        if made.get("game"):
+            made["game"] = Game(**_tuples(made["game"]))
+        recipe = _tuples(made.get("recipe", {}))
+        if "augmentation" in recipe:
+            recipe["augmentation"] = Augmentation(**recipe["augmentation"])
+        return Config(**(made | {"recipe": Recipe(**recipe)}))
+    except TypeError as error:
+        raise InputError(f"this configuration is not one of `experiment.run` ({error})") from error
+
+
+def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
 
 
 def load(data: str, root: str | None = None) -> Examples:
@@ -153,7 +191,7 @@ def train(
     config: Config, data: CachedSet, folder: Path, validation: Examples | None = None, progress: bool = True
 ) -> Trained:
     """Train by the configuration's method; `folder` holds its checkpoint, `validation` is looked at on the way."""
-    game = config.game or GAMES.get(config.method, Game())
+    game = game_of(config)
     options: dict[str, Any] = {"steps": config.steps, "epochs": config.epochs, "seconds": config.seconds}
     options |= {"recipe": config.recipe, "checkpoint": folder / "checkpoint.pt", "progress": progress}
     model = initial_model(config)
@@ -176,9 +214,10 @@ def train(
         return Trained(fit.model, None, fit.history, fit.looks)
     torch.manual_seed(config.seed)
     discriminator = Discriminator(**game.discriminator)
-    if config.method == "classifier":
-        alone = fit_classifier(discriminator, data, game=game, **options)
-        return Trained(None, alone.model, alone.history, alone.looks)
+    if config.method in ("classifier", "masked-classifier"):
+        drawing = model if config.method == "masked-classifier" else None
+        alone = fit_classifier(discriminator, data, game=game, segmentor=drawing, **options)
+        return Trained(drawing, alone.model, alone.history, alone.looks)
     played = fit_appaunet(
         model,
         discriminator,
@@ -191,8 +230,13 @@ def train(
     return Trained(played.model, played.discriminator, played.history, played.looks)
 
 
-def class_rows(trained: Trained, examples: Examples, size: int) -> dict[str, list[dict[str, Any]]]:
-    """What D says of each picture, by the mask that it is shown: `"predicted"`, `"true"`, `"blank"`."""
+def game_of(config: Config) -> Game:
+    """The run's game: its own, or that of its method."""
+    return config.game or GAMES.get(config.method, Game())
+
+
+def class_rows(trained: Trained, examples: Examples, size: int, masks: str) -> dict[str, list[dict[str, Any]]]:
+    """What D says of each picture, by the mask that it is shown, as in training: `"predicted"`, `"true"`, `"blank"`."""
     if trained.discriminator is None or len(set(examples.labels) - {None}) < 2:
         return {}
     kinds = ["blank"] if trained.segmentor is None else ["predicted", "blank"]
@@ -200,7 +244,14 @@ def class_rows(trained: Trained, examples: Examples, size: int) -> dict[str, lis
         marked = examples.subset(i for i, known in enumerate(examples.has_mask) if known)
         kinds += ["true"] * (len(set(marked.labels) - {None}) == 2)
     return {
-        kind: evaluate_classes(trained.discriminator, examples, size=size, segmentor=trained.segmentor, mask=kind)
+        kind: evaluate_classes(
+            trained.discriminator,
+            examples,
+            size=size,
+            segmentor=trained.segmentor,
+            mask=kind,
+            views=MASK_VIEWS[masks],
+        )
         for kind in kinds
     }
 
@@ -252,7 +303,8 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
             if trained.segmentor is not None and any(some.has_mask):
                 rows[part] = evaluate(trained.segmentor, some, size=config.size)
                 metrics[part] = summarize(rows[part])
-            asked = {} if part in others else class_rows(trained, some, config.size)  # another set, another question
+            another = part in others  # another set, another question
+            asked = {} if another else class_rows(trained, some, config.size, game_of(config).masks)
             for kind, said in asked.items():
                 name = part if kind == "predicted" else f"{part}/{kind}-mask"
                 metrics[name] = metrics.get(name, {}) | summarize_classes(said)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -31,12 +32,14 @@ class Provenance:
 
     Attributes
     ----------
-    commit : of the code, with `-dirty` behind it if files were changed; None outside a checkout.
+    commit : of the code, with `-dirty` behind it if files were changed; outside a checkout what `$CXR_COMMIT` says, or
+        None.
     device : in words, with the number of threads on a CPU.
     versions : of Python and the packages that matter for figures.
     data : fingerprint of everything that the training could see.
     date : of the start, UTC.
     wall_seconds : of the whole run, reading and evaluation included.
+    processor : what its vector units can do, on which the last bits depend; None in older records.
     """
 
     commit: str | None
@@ -45,6 +48,7 @@ class Provenance:
     data: str
     date: str
     wall_seconds: float
+    processor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ def provenance(data: str, started: datetime, device: str) -> Provenance:
         data=data,
         date=started.isoformat(timespec="seconds"),
         wall_seconds=round((datetime.now(UTC) - started).total_seconds(), 1),
+        processor=describe_processor(),
     )
 
 
@@ -86,6 +91,15 @@ def describe_device(kind: str) -> str:
     if kind == "cuda":
         return torch.cuda.get_device_name()
     return f"{kind.upper()}, {torch.get_num_threads()} threads, {platform.machine()}"
+
+
+def describe_processor() -> str:
+    """What the CPU's vector units can do, as far as torch uses them, such as `"AVX512, amx_bf16"`."""
+    import torch
+
+    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    units = [name for name in ("avx512_bf16", "amx_bf16") if known.get(name)]
+    return ", ".join([torch.backends.cpu.get_cpu_capability(), *units])
 
 
 @contextmanager
@@ -153,6 +167,33 @@ def read_record(folder: str | Path) -> Record:
         ) from error
 
 
+def check_record(folder: str | Path) -> Record:
+    """Read a record and compare its means with its rows, one by one, to catch a file that was cut or changed.
+
+    Raises
+    ------
+    InputError : as `read_record`; a part has more, fewer or other rows in `per_image.csv` than it counts.
+    """
+    record = read_record(folder)
+    try:
+        rows = read_per_image(folder) if (Path(folder) / "per_image.csv").exists() else []
+        for part, summary in record.metrics.items():
+            mine = [row for row in rows if row["part"] == part]
+            for name, said in summary.items():
+                values = [row[name] for row in mine if name in row]
+                if "sd" in said and (
+                    len(values) != said["n"]
+                    or not math.isclose(sum(values) / len(values), said["mean"], rel_tol=1e-4, abs_tol=1e-4)
+                ):
+                    raise InputError(
+                        f"{folder}: the {name} of {part} is said to be {said['mean']:.5g} (n = {said['n']}), "
+                        f"per_image.csv has {len(values)} rows that say something else"
+                    )
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder} holds no readable record ({error!r})") from error
+    return record
+
+
 def read_per_image(folder: str | Path) -> list[dict[str, Any]]:
     """The rows of `per_image.csv`, figures as floats."""
     return _read_table(Path(folder) / "per_image.csv")
@@ -179,20 +220,67 @@ def load_records(folder: str | Path | None = None) -> list[Record]:
     root = Path(folder) if folder else shipped("results")
     if not root.is_dir():
         raise InputError(f"{root} is not a folder: expected one that holds runs of `cxr-tutorial train`")
-    folders = [file.parent for file in root.rglob("run.json") if ".unfinished" not in file.parent.name]
-    return sorted((read_record(folder) for folder in folders), key=lambda record: record.id)
+    return sorted(map(read_record, record_folders(root)), key=lambda record: record.id)
+
+
+def record_folders(root: str | Path) -> list[Path]:
+    """The folders of records below `root`, sorted; unfinished ones and those set aside have a hidden name."""
+    files = [file for name in ("run.json", "metrics.json") for file in Path(root).rglob(name)]
+    return sorted({file.parent for file in files if not file.parent.name.startswith(".")})
+
+
+def collect(folders: Iterable[Path]) -> tuple[list[Record], dict[Path, str]]:
+    """The records in these folders, and what is wrong with those that are broken: one does not spoil the others.
+
+    >>> records, broken = collect(record_folders(shipped("results")))
+    >>> len(records) > 100, broken
+    (True, {})
+    """
+    records, broken = [], {}
+    for folder in folders:
+        try:
+            records.append(check_record(folder))
+        except InputError as error:
+            broken[folder] = str(error)
+    return records, broken
+
+
+def tidy(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """One row for every record, part and figure, with all that a table has to say of its origin.
+
+    >>> rows = tidy(load_records())
+    >>> {row["n"] for row in rows if row["part"] == "test" and row["data"] == "jsrt" and row["figure"] == "dice"}
+    {50}
+    """
+    rows = []
+    for record in records:
+        config, recipe, origin = record.config, record.config["recipe"], record.provenance
+        budget = next((f"{config[unit]} {unit}" for unit in ("steps", "epochs", "seconds") if config.get(unit)), "")
+        plain = {name: config.get(name) for name in ("data", "split", "size", "method", "net", "widths")}
+        chosen = {"loss": recipe["loss"], "loss_options": json.dumps(recipe.get("loss_options", {}), sort_keys=True)}
+        few = {name: config.get(name) for name in ("masks", "labels", "start", "seed")}
+        about = {"id": record.id, "group": record.group} | plain | chosen | few | {"budget": budget}
+        made = {"device": origin.device, "precision": recipe.get("precision"), "commit": origin.commit}
+        made |= {"date": origin.date, "wall_seconds": origin.wall_seconds, "fingerprint": origin.data}
+        for part, summary in record.metrics.items():
+            for name, value in summary.items():
+                low, high = value.get("ci95", (None, None))
+                figure = {"part": part, "figure": name, "mean": value["mean"], "low": low, "high": high}
+                figure |= {"sd": value.get("sd"), "n": value["n"], "unit": value.get("unit")}
+                rows.append(about | figure | made)
+    return rows
 
 
 def _commit() -> str | None:
-    here = Path(__file__).parent
+    here, told = Path(__file__).parent, os.environ.get("CXR_COMMIT")
     git = ["git", "-C", str(here)]
     try:
         inside = subprocess.run([*git, "ls-files", __file__], capture_output=True, text=True, check=True)
         if not inside.stdout:
-            return None  # installed inside somebody else's checkout
+            return told  # installed inside somebody else's checkout
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
         status = [*git, "status", "--porcelain", "--", str(here)]
         changed = subprocess.run(status, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return told
     return commit.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")

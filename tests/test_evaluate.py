@@ -117,6 +117,17 @@ def test_classes_are_named_without_the_extra_class():
     assert summarize_classes(rows)["auc"]["mean"] == 1.0
 
 
+def test_a_class_is_scored_even_where_d_is_sure_that_the_mask_is_predicted():
+    class Sure(SaysTheMean):
+        def forward(self, image, mask):
+            logits = super().forward(image, mask)
+            return torch.cat([logits[:, :2], torch.full_like(logits[:, 2:], 500.0)], dim=1)
+
+    usual, sure = (evaluate_classes(D, labelled(), size=32, mask="true") for D in (SaysTheMean(), Sure()))
+    assert [row["score"] for row in sure] == [row["score"] for row in usual]
+    assert {row["predicted"] for row in sure} == {1.0}
+
+
 def test_what_d_is_shown_is_what_was_asked_for():
     blank = evaluate_classes(SaysTheMean(), labelled(), size=32, mask="blank")
     assert {round(row["score"], 6) for row in blank} == {0.5}

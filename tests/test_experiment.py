@@ -58,6 +58,7 @@ def test_what_is_there_is_not_overwritten(tmp_path):
     ("bad", "message"),
     [
         ({"method": "magic"}, "unknown method 'magic'"),
+        ({"method": "masked-classifier"}, "name its weights by start"),
         ({"split": "mine"}, "unknown split 'mine'"),
         ({"recipe": Recipe(loss="hinge")}, "hinge"),
         ({"masks": 10_000}, "budget of 10000 masks"),
@@ -75,7 +76,9 @@ def test_what_cannot_be_run_is_said_before_anything_is_written(tmp_path, bad, me
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_ends_in_a_record(tmp_path, method):
-    config = replace(QUICK, method=method, masks=8, labels=12, recipe=Recipe(batch_size=2), validate_every=0, steps=2)
+    start = {"start": "synthetic", "net": "ppaunet", "widths": "small"} if method == "masked-classifier" else {}
+    config = replace(QUICK, masks=8, labels=12, recipe=Recipe(batch_size=2), validate_every=0, steps=2)
+    config = replace(config, method=method, **start)
     record = run(config, tmp_path / "run", progress=False)
     with_d = method not in ("supervised", "mean-teacher", "cross-pseudo")
     assert ("dice" in record.metrics.get("test", {})) == (method != "classifier")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import cxr_tutorial
-from cxr_tutorial.cli import data, results
+from cxr_tutorial.cli import data, grid, results
 from cxr_tutorial.cli.train import evaluate, train
 from cxr_tutorial.errors import InputError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command()(train)
 app.command()(evaluate)
+app.add_typer(grid.app, name="grid")
 app.add_typer(results.app, name="results")
 
 

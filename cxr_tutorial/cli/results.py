@@ -1,4 +1,4 @@
-"""`cxr-tutorial results`: read the records of runs."""
+"""`cxr-tutorial results`: read the records of runs, and run one again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Read the records of runs.", no_args_is_help=True)
+app = typer.Typer(help="Read the records of runs, and run them again.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -40,3 +40,37 @@ def show(folder: Annotated[Path, typer.Argument(help="The folder of one record."
             low, high = value["ci95"]
             unit = value.get("unit", "")
             typer.echo(f"{part:12} {name:12} {value['mean']:.4f} [{low:.4f}, {high:.4f}] {unit} (n = {value['n']})")
+
+
+@app.command("reproduce")
+def reproduce(
+    record: Annotated[str, typer.Argument(help="A record's folder, or GROUP/ID of one that ships.")],
+    out: Annotated[Path | None, typer.Option(help="Keep the new record here; default a temporary folder.")] = None,
+) -> None:
+    """Run a record's configuration again and say whether it comes out the same. Exit status 1 if it does not."""
+    import tempfile
+
+    from cxr_tutorial import reproduce as again
+
+    folder = again.find_record(record)
+    with tempfile.TemporaryDirectory() as temporary:
+        verdict = again.reproduce(folder, out or Path(temporary) / folder.name)
+    made = verdict.record.provenance
+    typer.echo(f"{folder}: made {made.date} on {made.device}, commit {made.commit}")
+    typer.echo(f"rule: {'bit for bit' if verdict.exact else 'within the spread'}, for {verdict.why}")
+    if not verdict.same_data:
+        typer.echo("the training saw other data than the record's: the fingerprints differ")
+    typer.echo(f"pictures: {verdict.differing} of {verdict.rows} rows differ")
+    for one in verdict.figures:
+        said = "" if one.holds else "  <- outside"
+        typer.echo(
+            f"{one.part:22} {one.name:5} {one.recorded:.4f} was recorded, {one.again:.4f} now, "
+            f"spread {one.tolerance:.4f}{said}"
+        )
+    if verdict.differing and verdict.changes:
+        typer.echo(f"the package was changed in between by {len(verdict.changes)} commits:")
+        for change in verdict.changes:
+            typer.echo(f"  {change}")
+    typer.echo("REPRODUCES" if verdict.holds else "DOES NOT REPRODUCE")
+    if not verdict.holds:
+        raise typer.Exit(1)

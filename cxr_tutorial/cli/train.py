@@ -23,7 +23,8 @@ def train(
     method: Annotated[
         str,
         typer.Option(
-            help="supervised, mean-teacher, cross-pseudo, appaunet, appaunet-paper, multi-task or classifier."
+            help="supervised, mean-teacher, cross-pseudo, appaunet, appaunet-paper, multi-task, classifier or "
+            "masked-classifier."
         ),
     ] = "supervised",
     game: Annotated[

@@ -12,6 +12,7 @@ from cxr_tutorial.errors import InputError
 from cxr_tutorial.nets.blocks import norm_layer
 
 JOINS = ("concat", "product", "sum", "mask")
+POOLS = ("mean", "max", "both")
 
 
 class Discriminator(nn.Module):
@@ -35,6 +36,7 @@ class Discriminator(nn.Module):
     norm : `"none"`, `"batch"`, `"instance"` or `"group"`.
     spectral_norm : bound each layer's slope (Miyato et al. 2018).
     dropout : share of the features f that training sets to 0.
+    pool : what is taken over all pixels: `"mean"`, `"max"`, which a small finding cannot drown in, or `"both"`.
     image_channels, mask_channels : of picture and mask.
 
     Notes
@@ -61,19 +63,22 @@ class Discriminator(nn.Module):
         norm: str = "batch",
         spectral_norm: bool = False,
         dropout: float = 0.0,
+        pool: str = "mean",
         image_channels: int = 1,
         mask_channels: int = 1,
     ) -> None:
         super().__init__()
         if join not in JOINS:
             raise InputError(f"unknown join {join!r}: choose one of {', '.join(JOINS)}")
+        if pool not in POOLS:
+            raise InputError(f"unknown pool {pool!r}: choose one of {', '.join(POOLS)}")
         if num_classes < 1 or not widths or min(widths) < 1 or depth not in (1, 2):
             raise InputError(
                 f"a discriminator needs at least one class, positive widths and depth 1 or 2, got {num_classes}, "
                 f"{tuple(widths)}, {depth}"
             )
         self.num_classes, self.widths, self.depth, self.join = num_classes, tuple(widths), depth, join
-        self.norm, self.spectral_norm, self.dropout = norm, spectral_norm, dropout
+        self.norm, self.spectral_norm, self.dropout, self.pool = norm, spectral_norm, dropout, pool
         self.image_channels, self.mask_channels = image_channels, mask_channels
 
         def conv(inner: int, outer: int, kernel: int, stride: int) -> nn.Module:
@@ -94,16 +99,16 @@ class Discriminator(nn.Module):
             if depth == 2:
                 trunk += [conv(width, width, 3, 1), *after(width)]
         self.trunk = nn.Sequential(*trunk)
-        self.head = nn.Linear(widths[-1], num_classes + 1)
+        self.head = nn.Linear(widths[-1] * (2 if pool == "both" else 1), num_classes + 1)
 
     @property
     def options(self) -> dict[str, Any]:
         """The arguments that build this discriminator again."""
-        names = ("num_classes", "widths", "depth", "join", "norm", "spectral_norm", "dropout")
+        names = ("num_classes", "widths", "depth", "join", "norm", "spectral_norm", "dropout", "pool")
         return {name: getattr(self, name) for name in (*names, "image_channels", "mask_channels")}
 
     def features(self, image: Tensor, mask: Tensor) -> Tensor:
-        """f(x, m), (N, widths[-1]): the mean over all pixels of the last level."""
+        """f(x, m), (N, widths[-1]): the mean over all pixels of the last level; twice as many if `pool` is `"both"`."""
         smallest = 2 ** len(self.widths)
         fits = image.dim() == mask.dim() == 4 and image.shape[-2:] == mask.shape[-2:] and len(image) == len(mask)
         if not fits or min(image.shape[-2:]) < smallest:
@@ -116,7 +121,9 @@ class Discriminator(nn.Module):
         x = self.first(torch.cat([image, mask], dim=1) if self.join in ("concat", "product") else mask)
         if self.first_of_image is not None:
             x = x + self.first_of_image(image)
-        return self.trunk(x).mean(dim=(2, 3))
+        last = self.trunk(x)  # (N, widths[-1], h, w)
+        pooled = {"mean": last.mean, "max": last.amax}
+        return torch.cat([take(dim=(2, 3)) for name, take in pooled.items() if self.pool in (name, "both")], dim=1)
 
     def classify(self, features: Tensor) -> Tensor:
         """The logits of features f, (N, K + 1)."""

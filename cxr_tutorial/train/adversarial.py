@@ -134,6 +134,7 @@ GAMES: dict[str, Game] = {
         pred=0.0,
         discriminator={"join": "product"},
     ),
+    "masked-classifier": Game(discriminator={"join": "product"}),
 }
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from cxr_tutorial.data.batches import CachedSet
 from cxr_tutorial.losses import get_loss
 from cxr_tutorial.nets.discriminator import Discriminator
+from cxr_tutorial.nets.segmentor import Segmentor
 from cxr_tutorial.train.adversarial import Game, consistency_term, strong_view
 from cxr_tutorial.train.devices import rows_where
 from cxr_tutorial.train.loop import Budget, Fit, Learner, Loop, Model, Recipe, Watch
@@ -139,15 +140,20 @@ def fit_classifier(
     seconds: float | None = None,
     recipe: Recipe | None = None,
     game: Game | None = None,
+    segmentor: Segmentor | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> Fit[Discriminator]:
-    """Train D alone, on blank masks, to name the class of pictures: the baseline that knows no lungs.
+    """Train D alone to name the class of pictures, with blank masks: the baseline that knows no lungs.
+
+    With a `segmentor` that stays as it is, D sees the masks that S draws: what the lungs' outline alone is worth to
+    the class, without a game.
 
     Parameters
     ----------
     discriminator : changed in place; its last class is never the answer.
     data : pictures without a visible class are not used.
+    segmentor : draws the masks that D is shown; None: every mask is 0.
     steps, epochs, seconds, recipe, game, checkpoint, progress : as for `fit_appaunet`; of the game only D's
         `learning_rate`, `weight_decay`, `betas`.
 
@@ -166,10 +172,17 @@ def fit_classifier(
         Watch(checkpoint, progress=progress),
         first_stream=data.labels >= 0,
     )
-    D = loop.models["discriminator"]
+    D, S = loop.models["discriminator"], segmentor and segmentor.to(loop.fabric.device).eval()
     for batch in loop:
-        logits = D(batch.image, torch.zeros_like(batch.image))[:, :-1]
+        if S is None:
+            mask = torch.zeros_like(batch.image)
+        else:
+            with torch.no_grad(), loop.fabric.autocast():
+                mask = S(batch.image).logits.float().sigmoid()
+        logits = D(batch.image, mask)[:, :-1]
         term = mean_over(F.cross_entropy(logits, batch.label, reduction="none"), batch.label >= 0)
         loop.minimize("discriminator", term)
         loop.log({"cls": term})
+    if segmentor is not None:
+        segmentor.cpu()
     return Fit(discriminator, loop.history, loop.looks)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cxr_tutorial.errors import InputError
-from cxr_tutorial.nets import JOINS, Discriminator
+from cxr_tutorial.nets import JOINS, POOLS, Discriminator
 
 
 def pair(n: int = 3, side: int = 32):
@@ -44,6 +44,20 @@ def test_joined_by_product_the_picture_counts_inside_the_mask_only():
     D = Discriminator(join="product").eval()
     assert torch.equal(D(image, mask), D(torch.where(mask > 0, image, 7.0), mask))
     assert not torch.equal(D(image, mask), D(image + 1, mask))
+
+
+@torch.no_grad()
+def test_the_features_are_what_the_pool_takes_over_the_last_level():
+    image, mask = pair()
+    nets = {pool: Discriminator(widths=(8, 16), pool=pool).eval() for pool in POOLS}
+    last = nets["mean"].trunk(nets["mean"].first(torch.cat([image, mask], 1)))
+    for net in nets.values():
+        net.load_state_dict(nets["mean"].state_dict() | {k: v for k, v in net.state_dict().items() if "head" in k})
+    expected = {"mean": last.mean((2, 3)), "max": last.flatten(2).max(2).values}
+    expected["both"] = torch.cat([expected["mean"], expected["max"]], 1)
+    for pool, net in nets.items():
+        torch.testing.assert_close(net.features(image, mask), expected[pool])
+        assert net(image, mask).shape == (3, 3)
 
 
 def test_sum_is_one_convolution_of_both_written_as_two():

@@ -154,6 +154,16 @@ def test_the_baselines_train_and_repeat(data):
         fit_classifier(nets()[1], data.reveal(labels=()), **options)
 
 
+def test_a_classifier_sees_the_masks_that_its_segmentor_draws_and_leaves_it_alone(data):
+    options = {"steps": 2, "recipe": Recipe(batch_size=2), "game": PLAY, "progress": False}
+    S = nets()[0].eval()
+    before = {name: value.clone() for name, value in S.state_dict().items()}
+    blank = fit_classifier(nets()[1], data, **options)
+    masked = fit_classifier(nets()[1], data, segmentor=S, **options)
+    assert not same(blank.model, masked.model)
+    assert all(torch.equal(value, before[name]) for name, value in S.state_dict().items())
+
+
 def test_without_unlabelled_pictures_the_consistency_of_the_mean_teacher_is_idle(data):
     """Removing the second stream, or its weight, gives the supervised gradient: the terms are there for a reason."""
     recipe = Recipe(batch_size=2)

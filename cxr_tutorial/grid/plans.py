@@ -1,0 +1,412 @@
+"""The cells of every experiment behind the book: what is run, under which name (floor 3).
+
+A plan is a function without arguments that yields cells; `PLANS` knows them by the name of their group.
+
+- `tiny`: seconds, on the pictures that ship; to try the command, and for its tests.
+- `ablation`: the eight nets on JSRT and Montgomery at 128 px, equal compute: steps x operations per picture is the
+  same for all, and the full net takes `STEPS` steps.
+- `losses`: eight nets x four losses on JSRT and Montgomery, equal steps: `STEPS` for every net.
+- `kltv`: KL-Tversky in three readings and two weightings beside the losses it competes with; a look at the validation
+  part every 25 steps says when a Dice is reached.
+- `cross-hospital`: trained on one of the three sets, tested on all.
+- `full-128`, `full-256`: the full net on all three sets, first at 128 px, then from these weights at 256 px.
+- `long-256`: JSRT at 256 px from the first step on: the small net from the synthetic weights, and a wide one from none.
+- `sizes`: the presets tiny, small and base on JSRT at 128 px, equal steps.
+- `budget-jsrt`, `budget-shenzhen`: few masks, the other training pictures without; the methods of `CONTESTANTS`.
+- `game-options`: what the paper leaves open, one by one.
+- `tb`: tuberculosis on Montgomery and on Shenzhen, ten folds; all, a quarter and a tenth of the class labels.
+- `tb-options`: the same folds with more steps: D with blank masks, inside the masks of a fixed S, and in the game.
+
+Every budget is in steps, so every cell can be repeated; what the losses leave open has the default of `losses`.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import cache, partial
+from itertools import chain, product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cxr_tutorial.data.batches import AUGMENTATIONS, STRONG_AUGMENTATION, Augmentation
+from cxr_tutorial.data.splits import public_folds
+from cxr_tutorial.errors import InputError
+from cxr_tutorial.experiment import Config
+from cxr_tutorial.nets import NETS, build_segmentor, summarize_segmentor
+from cxr_tutorial.train import GAMES, Game, Recipe
+from cxr_tutorial.train.loop import Budget
+
+SEEDS = (1, 2, 3)
+STEPS = 450
+TB_STEPS, TB_CHANGES = 600, Augmentation(rotate=10, shift=0.08, zoom=0.15, stretch=0.08, flip=0.5)
+EIGHT_NETS = sorted(set(NETS) - {"ppaunet"})  # an alias of pgaunet
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid.
+
+    Attributes
+    ----------
+    name : `GROUP/ID`, which is also where its record lies below the folder of the grid.
+    config : what is run.
+    after : name of the cell whose weights this one starts from; `config.start` is filled in when it runs.
+    """
+
+    name: str
+    config: Config
+    after: str | None = None
+
+
+def tiny() -> Iterator[Cell]:
+    """Two nets, two seeds, a second stage and a game: what a grid can hold, in twelve steps each."""
+    few: dict[str, Any] = {"size": 32, "widths": (4, 8, 16), "steps": 12}
+    recipe = Recipe(learning_rate=0.02, ema=0.0)
+    for seed in (1, 2):
+        for net in ("unet", "ppaunet"):
+            yield Cell(f"tiny/{net}-s{seed}", Config(net=net, recipe=replace(recipe, seed=seed), seed=seed, **few))
+    recipe = replace(recipe, seed=1)
+    game = Config(method="appaunet", recipe=replace(recipe, batch_size=2), masks=8, labels=12, seed=1, **few)
+    yield Cell("tiny/appaunet-s1", game)
+    second = Config(net="unet", recipe=recipe, seed=1, validate_every=6, **few | {"size": 48})
+    yield Cell("tiny/unet-48-s1", second, after="tiny/unet-s1")
+
+
+@cache
+def operations(net: str) -> int:
+    """Operations of this net on one picture; counted on shapes alone, nothing is computed."""
+    with torch.device("meta"):
+        return summarize_segmentor(build_segmentor(net)).flops
+
+
+def equal_compute(net: str) -> int:
+    """Steps that cost as many operations with this net as `STEPS` with the full one.
+
+    >>> equal_compute("pgaunet") == STEPS < equal_compute("unet")
+    True
+    """
+    return round(STEPS * operations("pgaunet") / operations(net))
+
+
+def ablation() -> Iterator[Cell]:
+    for seed in SEEDS:
+        for data in ("jsrt", "montgomery"):
+            for net in EIGHT_NETS:
+                recipe = Recipe(seed=seed)
+                name = f"ablation/{data}-{net}-s{seed}"
+                config = Config(data, split="public", net=net, recipe=recipe, steps=equal_compute(net), seed=seed)
+                yield Cell(name, config)
+
+
+WEIGHTS = {"30": {"fp_weight": 0.3, "fn_weight": 0.7}, "50": {"fp_weight": 0.5, "fn_weight": 0.5}}
+#: name -> loss and its options; Tversky with equal weights is Dice, and KL-Tversky read as coins is XE-Tversky
+READINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    f"kltv-{mode}-{name}": ("kltv", {"mode": mode} | weights)
+    for mode in ("foreground_abs", "bernoulli", "spatial")
+    for name, weights in WEIGHTS.items()
+}
+READINGS |= {f"xe-tversky-{name}": ("xe-tversky", weights) for name, weights in WEIGHTS.items()}
+READINGS |= {"tversky-30": ("tversky", WEIGHTS["30"]), "dice": ("dice", {}), "xe": ("xe", {})}
+
+
+def losses() -> Iterator[Cell]:
+    """Experiment E1: does any of the three ideas beat the plain U-Net, under any of the paper's losses?"""
+    for seed in SEEDS:
+        for data in ("jsrt", "montgomery"):
+            for net in EIGHT_NETS:
+                for loss in ("xe", "tversky", "kltv", "xe-tversky"):
+                    recipe = Recipe(seed=seed, loss=loss)
+                    config = Config(data, split="public", net=net, recipe=recipe, steps=STEPS, seed=seed)
+                    yield Cell(f"losses/{data}-{net}-{loss}-s{seed}", config)
+
+
+def kltv() -> Iterator[Cell]:
+    """Experiment E2: which reading and weights of KL-Tversky converge, and faster than what?"""
+    for seed in SEEDS:
+        for data in ("jsrt", "montgomery"):
+            for name, (loss, options) in READINGS.items():
+                recipe = Recipe(seed=seed, loss=loss, loss_options=options)
+                config = Config(data, split="public", recipe=recipe, steps=STEPS, seed=seed, validate_every=25)
+                yield Cell(f"kltv/{data}-{name}-s{seed}", config)
+
+
+def cross_hospital() -> Iterator[Cell]:
+    """Experiment E5: what does a net that saw one hospital draw in another?"""
+    hospitals = ("montgomery", "shenzhen", "jsrt")
+    for seed in SEEDS:
+        for data in hospitals:
+            others = tuple(other for other in hospitals if other != data)
+            recipe = Recipe(seed=seed)
+            config = Config(data, split="public", recipe=recipe, steps=STEPS, seed=seed, test_data=others)
+            yield Cell(f"cross-hospital/{data}-s{seed}", config)
+
+
+def full_128() -> Iterator[Cell]:
+    for seed in SEEDS:
+        for data in ("jsrt", "montgomery", "shenzhen"):
+            config = Config(data, split="public", net="pgaunet", recipe=Recipe(seed=seed), steps=1200, seed=seed)
+            yield Cell(f"full-128/{data}-128-s{seed}", config)
+
+
+def full_256() -> Iterator[Cell]:
+    for first in full_128():
+        yield first
+        config, recipe = first.config, replace(first.config.recipe, learning_rate=2e-3)
+        second = replace(config, size=256, recipe=recipe, steps=1000)
+        yield Cell(f"full-256/{config.data}-256-s{config.seed}", second, after=first.name)
+
+
+def long_256() -> Iterator[Cell]:
+    for seed in SEEDS:
+        starts: dict[str, dict[str, Any]] = {"small": {"start": "synthetic"}, "base": {"widths": "base"}}
+        for name, changes in starts.items():
+            recipe = Recipe(seed=seed, learning_rate=2e-3)
+            config = Config("jsrt", split="public", size=256, recipe=recipe, steps=4000, seed=seed, **changes)
+            yield Cell(f"long-256/jsrt-{name}-s{seed}", config)
+
+
+def sizes() -> Iterator[Cell]:
+    for widths, seeds in (("tiny", SEEDS), ("small", SEEDS), ("base", SEEDS[:1])):
+        for seed in seeds:
+            recipe, name = Recipe(seed=seed), f"sizes/jsrt-{widths}-s{seed}"
+            config = Config("jsrt", split="public", widths=widths, recipe=recipe, steps=STEPS, seed=seed)
+            yield Cell(name, config)
+
+
+BUDGET_STEPS, FEW = 400, Recipe(batch_size=4, augmentation=STRONG_AUGMENTATION)
+
+
+def few(seed: int, method: str, masks: int | None, data: str = "jsrt", **changes: Any) -> Config:
+    """A run with few masks: 400 steps of eight pictures, four of them without a mask where the method takes such.
+
+    Where there is no second stream the eight are pictures with a mask, so every method sees as many.
+    """
+    alone = method == "supervised" or masks is None
+    recipe = replace(FEW, seed=seed, batch_size=8 if alone else 4)
+    unseen = ("montgomery",) if data == "jsrt" else ("montgomery", "jsrt")
+    config = Config(data, split="public", net="ppaunet", method=method, recipe=recipe, masks=masks, labels=masks)
+    return replace(config, steps=BUDGET_STEPS, seed=seed, test_data=unseen, **changes)
+
+
+#: name -> method and what it starts from; the same net, augmentation, steps and pictures a step for all
+CONTESTANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "supervised": ("supervised", {}),
+    "mean-teacher": ("mean-teacher", {}),
+    "cross-pseudo": ("cross-pseudo", {}),
+    "appaunet-paper": ("appaunet-paper", {}),
+    "appaunet": ("appaunet", {}),
+    "syn-supervised": ("supervised", {"start": "synthetic"}),
+    "syn-mean-teacher": ("mean-teacher", {"start": "synthetic"}),
+    "syn-appaunet": ("appaunet", {"start": "synthetic"}),
+}
+
+
+def budget(data: str = "jsrt") -> Iterator[Cell]:
+    plan = {1: 10, 5: 5, 10: 5, 2: 10, 25: 5, None: 5} if data == "jsrt" else {5: 3, 25: 3, None: 3}
+    for rank in range(max(plan.values())):
+        for masks, seeds in plan.items():
+            for name, (method, changes) in CONTESTANTS.items():
+                if rank >= seeds or (masks is None and method in ("mean-teacher", "cross-pseudo")):
+                    continue
+                seed = rank + 1
+                label = f"budget-{data}/{name}-m{masks or 'all'}-s{seed}"
+                yield Cell(label, few(seed, method, masks, data, **changes))
+
+
+#: name -> what is changed in the game and in D; the weights are ten times the default's, so that S hears D
+OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "loud": ({}, {}),
+    "judge-masked-only": ({"judge_unlabelled": False}, {}),
+    "concat": ({}, {"join": "concat"}),
+    "mask-alone": ({}, {"join": "mask"}),
+    "binary": ({"masks": "binary"}, {}),
+    "blurred": ({"masks": "blurred"}, {}),
+    "smoothed": ({"masks": "smoothed"}, {}),
+    "saturating": ({"form": "saturating"}, {}),
+    "by-class": ({"form": "class"}, {}),
+    "feature-matching": ({"feature_matching": 0.1}, {}),
+    "no-cp": ({"cp": 0.0}, {}),
+    "sum": ({}, {"join": "sum"}),
+    "spectral-norm": ({}, {"spectral_norm": True, "norm": "none"}),
+    "group-norm": ({}, {"norm": "group"}),
+}
+
+
+def game_options() -> Iterator[Cell]:
+    """Each option of the game alone, five masks of JSRT, from the synthetic start, a game that S hears."""
+    for seed in SEEDS:
+        for name, (changes, of_d) in OPTIONS.items():
+            of_d = GAMES["appaunet"].discriminator | of_d
+            game = Game(adversarial=0.1, adversarial_unlabelled=0.1, discriminator=of_d, **changes)
+            yield Cell(f"game-options/{name}-s{seed}", few(seed, "appaunet", 5, start="synthetic", game=game))
+
+
+def tb() -> Iterator[Cell]:
+    """Tuberculosis, set by set, ten published folds: D alone, S and D without a game, the game.
+
+    D sees sixteen pairs a step in each: sixteen pictures with a blank mask, or eight with the true and the drawn one.
+    """
+    for data in ("montgomery", "shenzhen"):
+        for share in (1.0, 0.25, 0.1):
+            for fold in range(10):
+                for method in ("classifier", "appaunet", "multi-task"):
+                    alone = method == "classifier"
+                    recipe = Recipe(seed=fold, batch_size=16 if alone else 8, augmentation=TB_CHANGES)
+                    game = replace(GAMES.get(method, Game()), learning_rate=5e-3)
+                    labels = None if share == 1 else round(share * len(public_folds(data)[f"fold-{fold}"].train))
+                    config = Config(data, split=f"fold-{fold}", method=method, recipe=recipe, game=game, labels=labels)
+                    config = replace(config, steps=TB_STEPS, seed=fold, start=None if alone else "synthetic")
+                    yield Cell(f"tb/{data}-{method}-l{round(100 * share)}-f{fold}", config)
+
+
+#: name -> method, steps, what is changed in the game
+READERS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "blank-2000": ("classifier", 2000, {}),
+    "masked-600": ("masked-classifier", 600, {}),
+    "masked-2000": ("masked-classifier", 2000, {}),
+    "masked-5000": ("masked-classifier", 5000, {}),
+    "game-2000": ("appaunet", 2000, {}),
+    "game-weak-2000": ("appaunet", 2000, {"real": 0.1, "pred": 0.1}),
+    "game-binary-2000": ("appaunet", 2000, {"masks": "binary"}),
+}
+
+
+def tb_options() -> Iterator[Cell]:
+    """Where does the class get lost: for want of steps, of the outline, or in the game?"""
+    for name, (method, steps, changes) in READERS.items():
+        for data in ("montgomery", "shenzhen"):
+            for fold in range(10):
+                recipe = Recipe(seed=fold, batch_size=8 if method == "appaunet" else 16, augmentation=TB_CHANGES)
+                game = replace(GAMES.get(method, Game()), learning_rate=5e-3, **changes)
+                start = None if method == "classifier" else "synthetic"
+                config = Config(data, split=f"fold-{fold}", method=method, recipe=recipe, game=game, start=start)
+                yield Cell(f"tb-options/{data}-{name}-f{fold}", replace(config, steps=steps, seed=fold))
+
+
+PLANS: dict[str, Callable[[], Iterator[Cell]]] = {
+    "tiny": tiny,
+    "ablation": ablation,
+    "losses": losses,
+    "kltv": kltv,
+    "cross-hospital": cross_hospital,
+    "full-128": full_128,
+    "full-256": full_256,
+    "long-256": long_256,
+    "sizes": sizes,
+    "budget-jsrt": budget,
+    "budget-shenzhen": partial(budget, data="shenzhen"),
+    "game-options": game_options,
+    "tb": tb,
+    "tb-options": tb_options,
+}
+
+
+def plan_cells(groups: Iterable[str], file: str | Path | None = None, only: str = "") -> list[Cell]:
+    """The cells of these groups and of a user's own plan, each once, those of a first stage before their second.
+
+    Parameters
+    ----------
+    groups : names in `PLANS`.
+    file : a plan of one's own, see `read_plan`.
+    only : keep the cells in whose name this regular expression is found, and the first stages that they need.
+
+    Raises
+    ------
+    InputError : an unknown group, no group and no file, an expression that cannot be read or finds nothing.
+
+    >>> [cell.name for cell in plan_cells(["tiny"], only="48")]
+    ['tiny/unet-s1', 'tiny/unet-48-s1']
+    """
+    groups = list(groups)
+    unknown = [name for name in groups if name not in PLANS]
+    if unknown or not (groups or file):
+        raise InputError(f"no group {', '.join(unknown) or 'named'}: choose some of {', '.join(PLANS)}")
+    own = read_plan(file) if file else []
+    cells = {cell.name: cell for cell in chain(*(PLANS[name]() for name in groups), own)}
+    try:
+        found = {name for name in cells if re.search(only, name)}
+    except re.error as error:
+        raise InputError(f"{only!r} is not a regular expression: {error}") from error
+    if not found:
+        raise InputError(f"no cell's name holds {only!r}; `cxr-tutorial grid plan` lists them")
+    found |= {after for name in found if (after := cells[name].after)}
+    return [cell for name, cell in cells.items() if name in found]
+
+
+def find_cell(name: str, file: str | Path | None = None) -> Cell:
+    """The cell of this name.
+
+    >>> find_cell("losses/jsrt-unet-kltv-s2").config.recipe.loss
+    'kltv'
+    """
+    group = name.partition("/")[0]
+    cells = plan_cells([group] if group in PLANS else [], file)
+    for cell in cells:
+        if cell.name == name:
+            return cell
+    raise InputError(f"no cell {name!r}; `cxr-tutorial grid plan` lists them")
+
+
+def read_plan(file: str | Path) -> list[Cell]:
+    """A plan of one's own: every combination of the values that a TOML file lists.
+
+    ::
+
+        group = "mine"
+        [cells]
+        data = ["jsrt", "montgomery"]
+        net = "unet"
+        steps = 450
+        seed = [1, 2, 3]
+        recipe.loss = ["xe", "kltv"]
+
+    Keys of `[cells]` are the fields of `experiment.Config` but `game`, and behind `recipe.` those of `train.Recipe`,
+    where `augmentation` is a name. A list holds the values to try; a field that is a list itself, such as `widths`, is
+    written as a list of lists. `seed` is the recipe's too. What has several values stands in the names.
+
+    Raises
+    ------
+    InputError : the file cannot be read, an unknown field, method, split or augmentation, no or several budgets.
+    """
+    file = Path(file)
+    try:
+        content = tomllib.loads(file.read_text())
+        group, values = str(content["group"]), dict(content["cells"])
+        of_recipe = {f"recipe.{key}": value for key, value in values.pop("recipe", {}).items()}
+    except (OSError, KeyError, AttributeError, ValueError) as error:
+        raise InputError(f"{file} is not a plan ({error!r}): expected `group = ...` and a table [cells]") from error
+    if not re.fullmatch(r"[\w.-]+", group) or group in PLANS:
+        raise InputError(f"the group of {file} is {group!r}: choose a new name of letters, digits and dashes")
+    lists = {key: value if isinstance(value, list) else [value] for key, value in (values | of_recipe).items()}
+    known = {one.name for one in fields(Config)} - {"game"} | {f"recipe.{one.name}" for one in fields(Recipe)}
+    if unknown := set(lists) - known:
+        raise InputError(f"{file}: no field {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+    varied = [key for key, value in lists.items() if len(value) > 1]
+    cells = []
+    for combination in product(*lists.values()):
+        chosen = {key: _frozen(key, value) for key, value in zip(lists, combination, strict=True)}
+        label = "-".join(_word(key, chosen[key]) for key in varied) or "run"
+        recipe = Recipe(**{key.partition(".")[2]: value for key, value in chosen.items() if "." in key})
+        recipe = replace(recipe, seed=chosen.get("recipe.seed", chosen.get("seed", 0)))
+        config = Config(recipe=recipe, **{key: value for key, value in chosen.items() if "." not in key})
+        Budget(config.steps, config.epochs, config.seconds)
+        cells.append(Cell(f"{group}/{label}", config))
+    return cells
+
+
+def _frozen(key: str, value: Any) -> Any:
+    if key == "recipe.augmentation":
+        if value not in AUGMENTATIONS:
+            raise InputError(f"unknown augmentation {value!r}: choose one of {', '.join(AUGMENTATIONS)}")
+        return AUGMENTATIONS[value]
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _word(key: str, value: Any) -> str:
+    text = re.sub(r"[^\w.+]+", "_", str(value)).strip("_")
+    return f"s{text}" if key == "seed" else text if isinstance(value, str) else f"{key.rpartition('.')[2]}{text}"
