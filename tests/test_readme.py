@@ -6,6 +6,7 @@ from statistics import mean, median
 
 import pytest
 
+from cxr_tutorial.nets import WIDTHS, build_segmentor, summarize_segmentor
 from cxr_tutorial.results import load_records
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +42,14 @@ def table_row(name: str, runs: str, part: str) -> str:
 )
 def test_the_table_is_that_of_the_records(name, runs, part):
     assert table_row(name, runs, part) in README
+
+
+@pytest.mark.parametrize("preset", WIDTHS)
+def test_the_table_of_sizes_is_that_of_the_records(preset):
+    dice = [r.metrics["test"]["dice"]["mean"] for r in load_records() if r.group == "sizes" and preset in r.id]
+    cost = summarize_segmentor(build_segmentor("pgaunet", preset), 128)
+    cells = f"{cost.parameters:,} | {cost.flops / 1e6:.0f} M | {mean(dice):.4f} | {len(dice)} |"
+    assert re.search(rf"\| `{preset}`[^|]* \| {re.escape(cells)}", README)
 
 
 FEW = {

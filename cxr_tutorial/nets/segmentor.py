@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.nets.blocks import AttentionGate, ConvBlock, ProgressiveHead, PyramidInput
 
+#: channels per level; what each costs and draws stands in chapter 7 and, from records, in the README
 WIDTHS: dict[str, tuple[int, ...]] = {
     "tiny": (8, 16, 32, 64),
     "small": (8, 16, 32, 64, 128),
