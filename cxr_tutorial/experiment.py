@@ -309,10 +309,11 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
                 name = part if kind == "predicted" else f"{part}/{kind}-mask"
                 metrics[name] = metrics.get(name, {}) | summarize_classes(said)
                 classes += [{"part": part, "mask": kind} | row for row in said]
+        device = describe_device(config.recipe.accelerator, config.recipe.devices)
         record = Record(
             id=Path(out).name,
             config=json.loads(json.dumps(asdict(config))),
-            provenance=provenance(data.fingerprint, started, describe_device(config.recipe.accelerator)),
+            provenance=provenance(data.fingerprint, started, device),
             metrics=metrics,
         )
         write_record(folder, record, rows)

@@ -82,15 +82,17 @@ def provenance(data: str, started: datetime, device: str) -> Provenance:
     )
 
 
-def describe_device(kind: str) -> str:
-    """`"auto"`, `"cuda"` or `"cpu"` in words, such as `"CPU, 2 threads, x86_64"`."""
+def describe_device(kind: str, devices: int = 1) -> str:
+    """`"auto"`, `"cuda"` or `"cpu"` in words, such as `"CPU, 2 threads, x86_64"`; several as `"2 x ..."`."""
     import torch
 
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if kind == "cuda":
-        return torch.cuda.get_device_name()
-    return f"{kind.upper()}, {torch.get_num_threads()} threads, {platform.machine()}"
+        name = torch.cuda.get_device_name()
+    else:
+        name = f"{kind.upper()}, {torch.get_num_threads()} threads, {platform.machine()}"
+    return f"{devices} x {name}" if devices > 1 else name
 
 
 def describe_processor() -> str:

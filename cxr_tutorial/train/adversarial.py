@@ -246,9 +246,8 @@ def fit_appaunet(
             terms["con"] = game.consistency * strength * consistency_term(loop, batch, output, game.confidence)
         played: dict[str, Tensor] = {}
         if strength and (game.adversarial or game.adversarial_unlabelled or game.feature_matching):
-            discriminator.requires_grad_(
-                False
-            ).eval()  # S's slope: the wrapper that joins D's among processes must not see it
+            # not through D: the wrapper that joins its slopes among processes must not see those of S
+            discriminator.requires_grad_(False).eval()
             played = {name: strength * one for name, one in heard(discriminator, batch, output.logits, y, game).items()}
             if loop.step % 20 == 0:
                 with loop.fabric.autocast():

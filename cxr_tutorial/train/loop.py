@@ -26,11 +26,7 @@ from cxr_tutorial.train.devices import start_fabric, with_shared_norm
 Model = TypeVar("Model", bound=nn.Module)
 Tensors = tuple[Tensor, ...] | list[Tensor]
 Look = Callable[[int, Mapping[str, nn.Module]], dict[str, float]]
-FETCH_EVERY = {
-    "cpu": 1,
-    "cuda": 50,
-    "mps": 50,
-}  # steps after which terms are fetched; each time the device is waited for
+FETCH_EVERY = {"cpu": 1, "cuda": 50, "mps": 50}  # steps; fetching a term waits for the device
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """One step on several processes, in several parts, or with terms that stay on the device: the same training."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,6 +128,32 @@ def test_rows_where_takes_the_masked_rows():
     assert rows_where(x, torch.tensor([True] * 3)) is x
 
 
+# ---- in other numbers, by other code
+
+
+def test_bf16_keeps_weights_in_fp32_and_the_same_course(data):
+    plain, half = (fit(data, replace(PLAIN, precision=one), steps=5) for one in ("32-true", "bf16-mixed"))
+    assert all(p.dtype == torch.float32 for p in half.model.parameters())
+    ways = [torch.tensor([row["total"] for row in one.history]) for one in (plain, half)]
+    assert not torch.equal(*ways)
+    torch.testing.assert_close(*ways, rtol=0.05, atol=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_compiled_networks_train_alike_and_are_kept_as_they_were(data, tmp_path):
+    def trained(recipe, **options):
+        torch.manual_seed(0)
+        net = build_segmentor("unet", (4, 8))
+        return fit_segmentor(net, data, steps=2, recipe=recipe, progress=False, **options)
+
+    file = tmp_path / "checkpoint.pt"
+    plain, rewritten = trained(PLAIN), trained(replace(PLAIN, compile=True), checkpoint=file)
+    assert apart(slope(plain.model), slope(rewritten.model)) < 1e-2
+    assert plain.model.state_dict().keys() == rewritten.model.state_dict().keys()
+    assert torch.load(file, weights_only=True)["models"]["segmentor"].keys() == plain.model.state_dict().keys()
+
+
 # ---- several processes
 
 SCRIPT = """
@@ -237,7 +264,10 @@ def test_the_command_writes_one_record(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("record in run") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run"]
-    assert read_record(tmp_path / "run").config["recipe"]["devices"] == 2
+    record = read_record(tmp_path / "run")
+    assert record.config["recipe"]["devices"] == 2
+    assert record.config["recipe"]["precision"] in ("32-true", "bf16-mixed"), "what was used, not 'auto'"
+    assert record.provenance.device.startswith("2 x CPU")
 
 
 def test_devices_that_are_not_there_are_named(data):
