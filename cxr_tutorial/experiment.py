@@ -24,7 +24,15 @@ from cxr_tutorial.errors import InputError
 from cxr_tutorial.evaluate import evaluate, evaluate_classes, summarize, summarize_classes
 from cxr_tutorial.nets.discriminator import Discriminator
 from cxr_tutorial.nets.segmentor import Segmentor, build_segmentor
-from cxr_tutorial.results import Record, describe_device, provenance, whole_folder, write_record, write_table
+from cxr_tutorial.results import (
+    Record,
+    check_record,
+    describe_device,
+    provenance,
+    whole_folder,
+    write_record,
+    write_table,
+)
 from cxr_tutorial.shipped import shipped
 from cxr_tutorial.train import (
     GAMES,
@@ -326,4 +334,22 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
             write_table(folder / "classes.csv", classes)
             save_weights(folder / "discriminator.safetensors", trained.discriminator)
         (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return record
+
+
+def run_once(config: Config, out: str | Path, progress: bool = False) -> Record:
+    """`run`, unless `out` holds the record of this configuration already: then that is read.
+
+    Raises
+    ------
+    InputError : `out` holds the record of another configuration, or a broken one.
+    """
+    out = Path(out)
+    if not (out / "run.json").exists():
+        return replace(run(config, out, progress), folder=out)
+    record = check_record(out)
+    wanted = asdict(replace(config, recipe=config.recipe.resolved()))
+    made = asdict(read_config(record.config))
+    if other := [name for name in wanted if json.dumps(made[name]) != json.dumps(wanted[name])]:
+        raise InputError(f"{out} is the record of another run ({', '.join(other)} differ): choose another folder")
     return record

@@ -226,9 +226,12 @@ def load_records(folder: str | Path | None = None) -> list[Record]:
 
 
 def record_folders(root: str | Path) -> list[Path]:
-    """The folders of records below `root`, sorted; unfinished ones and those set aside have a hidden name."""
-    files = [file for name in ("run.json", "metrics.json") for file in Path(root).rglob(name)]
-    return sorted({file.parent for file in files if not file.parent.name.startswith(".")})
+    """The folders of records below `root`, sorted; unfinished ones and those set aside have a hidden name.
+
+    The folder of a notebook's run holds records, but is none.
+    """
+    folders = {file.parent for name in ("run.json", "metrics.json") for file in Path(root).rglob(name)}
+    return sorted(one for one in folders if not (one.name.startswith(".") or (one / "notebook.ipynb").exists()))
 
 
 def collect(folders: Iterable[Path]) -> tuple[list[Record], dict[Path, str]]:

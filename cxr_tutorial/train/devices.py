@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,6 +32,7 @@ def start_fabric(accelerator: str, devices: int, precision: str) -> Fabric:
     from lightning_fabric import Fabric
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would name the precision at every call
     if not (isinstance(devices, int) and devices >= 1):
         raise InputError(f"devices must be a whole number >= 1, got {devices}")
     if accelerator == "cuda" and devices > torch.cuda.device_count():

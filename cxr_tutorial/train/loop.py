@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -192,7 +191,6 @@ class Loop:
     ) -> None:
         keep_freed_memory()
         self.recipe, self.budget, self.watch = recipe, budget, watch
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would name the precision at every call
         self.fabric = start_fabric(recipe.accelerator, recipe.devices, recipe.precision)
         draws = Batches(
             data,
