@@ -24,7 +24,15 @@ from cxr_tutorial.errors import InputError
 from cxr_tutorial.evaluate import evaluate, evaluate_classes, summarize, summarize_classes
 from cxr_tutorial.nets.discriminator import Discriminator
 from cxr_tutorial.nets.segmentor import Segmentor, build_segmentor
-from cxr_tutorial.results import Record, describe_device, provenance, whole_folder, write_record, write_table
+from cxr_tutorial.results import (
+    Record,
+    check_record,
+    describe_device,
+    provenance,
+    whole_folder,
+    write_record,
+    write_table,
+)
 from cxr_tutorial.shipped import shipped
 from cxr_tutorial.train import (
     GAMES,
@@ -39,6 +47,7 @@ from cxr_tutorial.train import (
     load_weights,
     save_weights,
 )
+from cxr_tutorial.train.devices import is_first_process
 
 DATA: dict[str, Callable[..., Examples]] = {
     "synthetic": load_synthetic,
@@ -270,7 +279,8 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
 
     `out` then holds `run.json`, `metrics.json`, `per_image.csv`, `weights.safetensors` and `history.csv`; after a
     training of D also `classes.csv` (what D says of each picture, by the mask it is shown) and
-    `discriminator.safetensors`.
+    `discriminator.safetensors`. On several devices only the first process comes back; the others
+    end with the training.
 
     Raises
     ------
@@ -289,6 +299,8 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
 
     with whole_folder(out) as folder:
         trained = train(config, data, folder, validation, progress)
+        if not is_first_process():
+            raise SystemExit  # done: the first process evaluates and writes
         test = examples.select(split.test)
         tested = by_source("test", test) if "+" in config.data else {"test": test}
         parts = {"validation": validation} | tested | others
@@ -305,10 +317,11 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
                 name = part if kind == "predicted" else f"{part}/{kind}-mask"
                 metrics[name] = metrics.get(name, {}) | summarize_classes(said)
                 classes += [{"part": part, "mask": kind} | row for row in said]
+        device = describe_device(config.recipe.accelerator, config.recipe.devices)
         record = Record(
             id=Path(out).name,
             config=json.loads(json.dumps(asdict(config))),
-            provenance=provenance(data.fingerprint, started, describe_device(config.recipe.accelerator)),
+            provenance=provenance(data.fingerprint, started, device),
             metrics=metrics,
         )
         write_record(folder, record, rows)
@@ -321,4 +334,22 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
             write_table(folder / "classes.csv", classes)
             save_weights(folder / "discriminator.safetensors", trained.discriminator)
         (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return record
+
+
+def run_once(config: Config, out: str | Path, progress: bool = False) -> Record:
+    """`run`, unless `out` holds the record of this configuration already: then that is read.
+
+    Raises
+    ------
+    InputError : `out` holds the record of another configuration, or a broken one.
+    """
+    out = Path(out)
+    if not (out / "run.json").exists():
+        return replace(run(config, out, progress), folder=out)
+    record = check_record(out)
+    wanted = asdict(replace(config, recipe=config.recipe.resolved()))
+    made = asdict(read_config(record.config))
+    if other := [name for name in wanted if json.dumps(made[name]) != json.dumps(wanted[name])]:
+        raise InputError(f"{out} is the record of another run ({', '.join(other)} differ): choose another folder")
     return record

@@ -82,15 +82,17 @@ def provenance(data: str, started: datetime, device: str) -> Provenance:
     )
 
 
-def describe_device(kind: str) -> str:
-    """`"auto"`, `"cuda"` or `"cpu"` in words, such as `"CPU, 2 threads, x86_64"`."""
+def describe_device(kind: str, devices: int = 1) -> str:
+    """`"auto"`, `"cuda"` or `"cpu"` in words, such as `"CPU, 2 threads, x86_64"`; several as `"2 x ..."`."""
     import torch
 
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if kind == "cuda":
-        return torch.cuda.get_device_name()
-    return f"{kind.upper()}, {torch.get_num_threads()} threads, {platform.machine()}"
+        name = torch.cuda.get_device_name()
+    else:
+        name = f"{kind.upper()}, {torch.get_num_threads()} threads, {platform.machine()}"
+    return f"{devices} x {name}" if devices > 1 else name
 
 
 def describe_processor() -> str:
@@ -224,9 +226,12 @@ def load_records(folder: str | Path | None = None) -> list[Record]:
 
 
 def record_folders(root: str | Path) -> list[Path]:
-    """The folders of records below `root`, sorted; unfinished ones and those set aside have a hidden name."""
-    files = [file for name in ("run.json", "metrics.json") for file in Path(root).rglob(name)]
-    return sorted({file.parent for file in files if not file.parent.name.startswith(".")})
+    """The folders of records below `root`, sorted; unfinished ones and those set aside have a hidden name.
+
+    The folder of a notebook's run holds records, but is none.
+    """
+    folders = {file.parent for name in ("run.json", "metrics.json") for file in Path(root).rglob(name)}
+    return sorted(one for one in folders if not (one.name.startswith(".") or (one / "notebook.ipynb").exists()))
 
 
 def collect(folders: Iterable[Path]) -> tuple[list[Record], dict[Path, str]]:

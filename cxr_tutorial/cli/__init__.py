@@ -9,6 +9,7 @@ import typer
 
 import cxr_tutorial
 from cxr_tutorial.cli import classroom, data, grid, results
+from cxr_tutorial.cli.run import run
 from cxr_tutorial.cli.train import evaluate, train
 from cxr_tutorial.errors import InputError
 
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command()(train)
 app.command()(evaluate)
+app.command()(run)
 app.add_typer(grid.app, name="grid")
 app.add_typer(results.app, name="results")
 app.add_typer(classroom.app, name="classroom")

@@ -48,7 +48,8 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Budget in steps.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Budget in epochs.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Budget in seconds of training.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Pictures per step.")] = 4,
+    batch_size: Annotated[int, typer.Option(help="Pictures per draw and device.")] = 4,
+    accumulate: Annotated[int, typer.Option(help="Draws per step: their gradients are averaged.")] = 1,
     augmentation: Annotated[
         str, typer.Option(help="How far training pictures are changed: usual, strong (for few masks) or none.")
     ] = "usual",
@@ -57,8 +58,12 @@ def train(
     test_data: Annotated[list[str] | None, typer.Option(help="One more set to test on; may be repeated.")] = None,
     validate_every: Annotated[int, typer.Option(help="Steps between looks at the validation part.")] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    devices: Annotated[int, typer.Option(help="How many of them.")] = 1,
+    devices: Annotated[int, typer.Option(help="How many of them; each gets a process and its share of a step.")] = 1,
     precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.")] = "auto",
+    compile: Annotated[bool, typer.Option(help="Let torch.compile rewrite the networks first.")] = False,
+    sync_norm: Annotated[
+        bool, typer.Option(help="On several CUDA devices: batch normalisation over all of them.")
+    ] = False,
 ) -> None:
     """Train a network and write the record of the run; an interrupted run goes on if called again.
 
@@ -75,12 +80,15 @@ def train(
         loss=loss,
         loss_options={name: value for name, value in options.items() if value is not None},
         batch_size=batch_size,
+        accumulate=accumulate,
         learning_rate=learning_rate,
         augmentation=AUGMENTATIONS[augmentation],
         seed=seed,
         accelerator=accelerator,
         devices=devices,
         precision=precision,
+        compile=compile,
+        sync_norm=sync_norm,
     )
     if steps is None and epochs is None and seconds is None:
         seconds = 60.0

@@ -28,6 +28,7 @@ from cxr_tutorial.data.images import mask_coverage, resize_image, standardize
 from cxr_tutorial.errors import InputError
 
 CACHE_FORMAT = 2  # raise when the same entries would be written differently
+RESIDENT_BYTES = 4 << 30  # of pictures and masks that may lie on a GPU: 32 000 of 256 x 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,8 +174,8 @@ class Batch(NamedTuple):
     image : (B, 1, S, S) float32, standardized per image.
     mask : (B, 1, S, S) float32, 0 or 1; NaN where it is unknown.
     label : (B,) int64; -1 where it is unknown.
-    has_mask : (B,) bool.
-    index : (B,) positions in the `CachedSet`.
+    has_mask : (B,) bool. index : (B,) positions in the `CachedSet`. Both on the CPU, where a step asks for them
+        without waiting for a GPU.
     """
 
     image: Tensor
@@ -298,7 +299,8 @@ class Batches:
     unlabelled_batch_size : pictures of the second stream in each batch, after the others (0: none).
     augmentation : how far pictures may be changed.
     seed : fixes every draw.
-    device : where augmentation runs and batches are.
+    device : where augmentation runs and batches are. A CUDA device also keeps the pictures, if they fill no more than
+        `RESIDENT_BYTES`; else each batch is sent to it through pinned memory.
     rank, world_size : this process's share when several train together.
     first_stream : (N,) which pictures make the first stream, the others make the second; None: those with a mask.
 
@@ -356,20 +358,39 @@ class Batches:
                 ),
             ]
         )
-        rows = self.data.rows[index]
         visible = torch.from_numpy(self.data.has_mask[index])
-        image = torch.from_numpy(self.data.images[rows]).to(self.device).unsqueeze(1).float() / 255
-        mask = torch.from_numpy(self.data.coverage[rows]).to(self.device).unsqueeze(1).float() / 255
+        image, mask = (pixels.unsqueeze(1).float() / 255 for pixels in self._pixels(index))
         generator = torch.Generator(self.device).manual_seed(_mixed(self.seed, step, self.rank))
         image, mask = augment(image, mask, self.augmentation, generator)
-        visible = visible.to(self.device)
         return Batch(
             image=standardize(image),
-            mask=mask.masked_fill(~visible.view(-1, 1, 1, 1), torch.nan),
-            label=torch.from_numpy(self.data.labels[index]).to(self.device),
+            mask=mask.masked_fill(~self._sent(visible).view(-1, 1, 1, 1), torch.nan),
+            label=self._sent(torch.from_numpy(self.data.labels[index])),
             has_mask=visible,
             index=torch.from_numpy(index),
         )
+
+    @cached_property
+    def _resident(self) -> tuple[Tensor, ...] | None:
+        """Pictures and coverage of the view on a CUDA device; None: they stay on disk."""
+        if torch.device(self.device).type != "cuda" or 2 * len(self.data) * self.data.size**2 > RESIDENT_BYTES:
+            return None
+        whole = (self.data.images, self.data.coverage)
+        return tuple(torch.from_numpy(pixels[self.data.rows]).to(self.device) for pixels in whole)
+
+    def _pixels(self, index: NDArray[np.int64]) -> tuple[Tensor, ...]:
+        """(B, S, S) uint8 pictures and coverage, on the device."""
+        if self._resident:
+            at = self._sent(torch.from_numpy(index))
+            return tuple(pixels[at] for pixels in self._resident)
+        rows = self.data.rows[index]
+        return tuple(self._sent(torch.from_numpy(pixels[rows])) for pixels in (self.data.images, self.data.coverage))
+
+    def _sent(self, values: Tensor) -> Tensor:
+        """The same values on the device; a CUDA device is not waited for."""
+        if torch.device(self.device).type != "cuda":
+            return values.to(self.device)
+        return values.pin_memory().to(self.device, non_blocking=True)
 
 
 def _mixed(*numbers: int) -> int:

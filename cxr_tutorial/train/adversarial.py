@@ -19,6 +19,7 @@ from cxr_tutorial.errors import InputError
 from cxr_tutorial.losses import get_loss
 from cxr_tutorial.nets.discriminator import Discriminator
 from cxr_tutorial.nets.segmentor import SegmentorOutput
+from cxr_tutorial.train.devices import rows_where
 from cxr_tutorial.train.loop import Budget, Fit, Learner, Look, Loop, Model, Recipe, Watch
 from cxr_tutorial.train.objectives import (
     Loss,
@@ -230,13 +231,11 @@ def fit_appaunet(
         about={"game": repr(game)},
     )
     S, D = loop.models["segmentor"], loop.models["discriminator"]
-    D.mark_forward_method("features")  # type: ignore[operator]
-    D.mark_forward_method("classify")  # type: ignore[operator]
     view_true, view_predicted = MASK_VIEWS[game.masks]
     slopes = {"slope_seg": 0.0, "slope_adv": 0.0}
     for batch in loop:
         strength, x, has_mask = game.strength(loop.done), batch.image, batch.has_mask
-        y = view_true(batch.mask[has_mask])
+        y = view_true(rows_where(batch.mask, has_mask))
 
         # 1. S: close to the masks there are, called real by D, at one with its own mean
         harder = strong_view(batch, loop) if game.consistency else x
@@ -247,22 +246,24 @@ def fit_appaunet(
             terms["con"] = game.consistency * strength * consistency_term(loop, batch, output, game.confidence)
         played: dict[str, Tensor] = {}
         if strength and (game.adversarial or game.adversarial_unlabelled or game.feature_matching):
-            D.requires_grad_(False).eval()
-            played = {name: strength * term for name, term in heard(D, batch, output.logits, y, game).items()}
+            # not through D: the wrapper that joins its slopes among processes must not see those of S
+            discriminator.requires_grad_(False).eval()
+            played = {name: strength * one for name, one in heard(discriminator, batch, output.logits, y, game).items()}
             if loop.step % 20 == 0:
                 with loop.fabric.autocast():
                     slopes = measured_slopes(discriminator, batch, output.logits, y, game, loss)
                 slopes["slope_adv"] *= strength
-            D.requires_grad_(True).train()
+            discriminator.requires_grad_(True).train()
         terms |= played
         loop.minimize("segmentor", sum_of(terms))
 
         # 2. D: the class of real pairs, "predicted" for the others
         drawn = view_predicted(output.logits.detach().sigmoid())
-        said = D(torch.cat([x[has_mask], x]), torch.cat([y, drawn]))
+        said = D(torch.cat([rows_where(x, has_mask), x]), torch.cat([y, drawn]))
         real, predicted = said.split([len(y), len(x)])
-        judged = None if game.judge_unlabelled else has_mask
-        d_terms = discriminator_terms(real, predicted, batch.label[has_mask], batch.label, vars(game), judged)
+        judged = None if game.judge_unlabelled else has_mask.to(x.device)
+        real_label = rows_where(batch.label, has_mask)
+        d_terms = discriminator_terms(real, predicted, real_label, batch.label, vars(game), judged)
         loop.minimize("discriminator", d_terms["total"])
         loop.log(terms | {"total": sum_of(terms)} | slopes | seen_by_d(real, predicted))
         loop.log({f"d_{name}" if name == "total" else name: value for name, value in d_terms.items()})
@@ -279,9 +280,9 @@ def first_stream(data: CachedSet) -> NDArray[np.bool_]:
 
 def strong_view(batch: Batch, loop: Loop) -> Tensor:
     """The batch's pictures, those without a mask made harder to read."""
-    generator = torch.Generator(batch.image.device).manual_seed(1 + loop.recipe.seed + 1_000_003 * (loop.step + 1))
+    generator = torch.Generator(batch.image.device).manual_seed(1 + loop.recipe.seed + 1_000_003 * (loop.draw + 1))
     harder = perturb(batch.image, generator)
-    keep = batch.has_mask.view(-1, 1, 1, 1)
+    keep = batch.has_mask.to(harder.device).view(-1, 1, 1, 1)
     return torch.where(keep, batch.image, harder).contiguous(memory_format=torch.channels_last)
 
 
@@ -289,25 +290,25 @@ def consistency_term(loop: Loop, batch: Batch, output: SegmentorOutput, confiden
     """The consistency loss of S with its running mean, over the pictures without a mask."""
     unmarked = ~batch.has_mask
     with torch.no_grad(), loop.fabric.autocast():
-        teacher = loop.means["segmentor"](batch.image[unmarked]).logits
-    return consistency_loss(output.logits[unmarked], teacher, confidence).mean()
+        teacher = loop.means["segmentor"](rows_where(batch.image, unmarked)).logits
+    return consistency_loss(rows_where(output.logits, unmarked), teacher, confidence).mean()
 
 
 def sum_of(terms: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
-def heard(D: Any, batch: Batch, logits: Tensor, y: Tensor, game: Game) -> dict[str, Tensor]:
+def heard(D: Discriminator, batch: Batch, logits: Tensor, y: Tensor, game: Game) -> dict[str, Tensor]:
     """What D tells S about its masks: the adversarial term and feature matching, weighted, before the ramp.
 
-    `D` is a `Discriminator`, wrapped for training or not; `y` the true masks as D sees them.
+    `y` : the true masks as D sees them.
     """
     has_mask = batch.has_mask
     f = D.features(batch.image, MASK_VIEWS[game.masks][1](logits.sigmoid()))
-    weight = torch.where(has_mask, game.adversarial, game.adversarial_unlabelled)
+    weight = torch.where(has_mask, game.adversarial, game.adversarial_unlabelled).to(f.device)
     terms = {"adv": (weight * adversarial_loss(D.classify(f), batch.label, game.form)).mean()}
     if game.feature_matching:
-        apart = D.features(batch.image[has_mask], y).mean(0) - f[has_mask].mean(0)
+        apart = D.features(rows_where(batch.image, has_mask), y).mean(0) - rows_where(f, has_mask).mean(0)
         terms["fm"] = game.feature_matching * apart.abs().mean()
     return terms
 
@@ -318,7 +319,7 @@ def measured_slopes(
     """The norms of two gradients at S's logits, of the masks' loss and of what D says, apart from the trained graph."""
     free = logits.detach().float().requires_grad_()
     terms = {
-        "slope_seg": loss(free[batch.has_mask], batch.mask[batch.has_mask]),
+        "slope_seg": loss(rows_where(free, batch.has_mask), rows_where(batch.mask, batch.has_mask)),
         "slope_adv": sum_of(heard(D, batch, free, y, game)),
     }
     return {name: float(torch.autograd.grad(term, free)[0].norm()) for name, term in terms.items()}

@@ -12,6 +12,7 @@ from cxr_tutorial.losses import get_loss
 from cxr_tutorial.nets.discriminator import Discriminator
 from cxr_tutorial.nets.segmentor import Segmentor
 from cxr_tutorial.train.adversarial import Game, consistency_term, strong_view
+from cxr_tutorial.train.devices import rows_where
 from cxr_tutorial.train.loop import Budget, Fit, Learner, Loop, Model, Recipe, Watch
 from cxr_tutorial.train.objectives import consistency_loss, mean_over, segmentation_terms
 
@@ -121,8 +122,8 @@ def fit_cross_pseudo(
         for name, other in (("segmentor", "twin"), ("twin", "segmentor")):
             terms = segmentation_terms(outputs[name], batch.mask, batch.has_mask, loss, recipe.side_weight)
             if unmarked.any():
-                pseudo = torch.where(outputs[other].logits.detach()[unmarked] > 0, 30.0, -30.0)
-                terms["con"] = weight * consistency_loss(outputs[name].logits[unmarked], pseudo).mean()
+                pseudo = torch.where(rows_where(outputs[other].logits.detach(), unmarked) > 0, 30.0, -30.0)
+                terms["con"] = weight * consistency_loss(rows_where(outputs[name].logits, unmarked), pseudo).mean()
                 terms["total"] = terms["total"] + terms["con"]
             loop.minimize(name, terms["total"])
             if name == "segmentor":

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -20,10 +20,12 @@ from cxr_tutorial.data.batches import Augmentation, Batch, Batches, CachedSet
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.machine import best_precision, keep_freed_memory
 from cxr_tutorial.train.checkpoint import load_checkpoint, save_checkpoint
+from cxr_tutorial.train.devices import start_fabric, with_shared_norm
 
 Model = TypeVar("Model", bound=nn.Module)
 Tensors = tuple[Tensor, ...] | list[Tensor]
 Look = Callable[[int, Mapping[str, nn.Module]], dict[str, float]]
+FETCH_EVERY = {"cpu": 1, "cuda": 50, "mps": 50}  # steps; fetching a term waits for the device
 
 
 @dataclass(frozen=True)
@@ -34,19 +36,30 @@ class Recipe:
     ----------
     loss : a name in `losses.LOSSES`. loss_options : its keyword arguments.
     side_weight : weight of each side output's loss; or one weight each, fine to coarse.
-    batch_size : pictures per step and process.
+    batch_size : pictures per draw and process. accumulate : draws per step; their gradients are averaged. A step sees
+        `batch_size * accumulate * devices` pictures, the same ones however that product is made up.
     learning_rate : AdamW's, reached after `warmup` (part of the budget), then down to 0 on a cosine.
     weight_decay : AdamW's.
     ema : decay of the weights' running mean, which is what is returned; 0 returns the last weights.
     augmentation : see `data.batches.Augmentation`.
     seed : of the draws (the model brings its own initial weights).
     accelerator, devices, precision : as in Lightning Fabric; precision `"auto"` is what `best_precision` finds.
+    compile : let `torch.compile` rewrite the networks before the first step.
+    sync_norm : on several CUDA devices, take batch normalisation's mean and deviation over all of them.
+
+    Notes
+    -----
+    Averaged gradients of parts are those of the whole batch if the loss is a mean over pictures and no picture's output
+    depends on its neighbours. So it is with `norm="group"` and `"instance"`. With `"batch"` every draw of every process
+    is normalised by its own pictures: many small parts are another, noisier training than one large batch; process 0's
+    running statistics are kept. Terms over some pictures only (known class, hidden mask) are means over a part's own.
     """
 
     loss: str = "xe-tversky"
     loss_options: dict[str, Any] = field(default_factory=dict)
     side_weight: float | tuple[float, ...] = 0.3
     batch_size: int = 4
+    accumulate: int = 1
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
     warmup: float = 0.05
@@ -56,6 +69,12 @@ class Recipe:
     accelerator: str = "auto"
     devices: int = 1
     precision: str = "auto"
+    compile: bool = False
+    sync_norm: bool = False
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.accumulate, int) and self.accumulate >= 1):
+            raise InputError(f"accumulate must be a whole number >= 1, got {self.accumulate}")
 
     def resolved(self) -> Recipe:
         """The same recipe with the precision that this machine takes for `"auto"`."""
@@ -170,17 +189,9 @@ class Loop:
         extra: tuple[CachedSet, int] | None = None,
         about: Mapping[str, str] | None = None,
     ) -> None:
-        from lightning_fabric import Fabric
-
         keep_freed_memory()
         self.recipe, self.budget, self.watch = recipe, budget, watch
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would name the precision at every call
-        self.fabric = Fabric(
-            accelerator=recipe.accelerator,
-            devices=recipe.devices,
-            precision=recipe.precision,  # type: ignore[arg-type]
-        )
-        self.fabric.launch()
+        self.fabric = start_fabric(recipe.accelerator, recipe.devices, recipe.precision)
         draws = Batches(
             data,
             recipe.batch_size,
@@ -203,20 +214,23 @@ class Loop:
             "data": " ".join(one.data.fingerprint for one in self.draws),
             "world_size": self.fabric.world_size,
         } | dict(about or {})
-        self.models: dict[str, nn.Module] = {}
+        self.models: dict[str, Any] = {}
         self._bare = {name: one.model for name, one in learners.items()}
         self._optimizers: dict[str, Any] = {}
         self._averages: dict[str, AveragedModel] = {}
         self._rates = {name: one.learning_rate for name, one in learners.items()}
         for name, one in learners.items():
             model = one.model.to(self.fabric.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+            if recipe.sync_norm:
+                model = with_shared_norm(model, self.fabric)
             optimizer = torch.optim.AdamW(
                 model.parameters(), lr=one.learning_rate, weight_decay=one.weight_decay, betas=one.betas, fused=True
             )
-            self._averages[name] = AveragedModel(model, multi_avg_fn=_ramped_mean(recipe.ema), use_buffers=True)
+            run: Any = torch.compile(model) if recipe.compile else model
+            self.models[name], self._optimizers[name] = self.fabric.setup(run, optimizer)  # process 0's weights for all
+            self._averages[name] = AveragedModel(model, multi_avg_fn=self._move_mean, use_buffers=True)
             self._averages[name].module.eval()
-            self.models[name], self._optimizers[name] = self.fabric.setup(model, optimizer)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self._part = 0, 0.0, 0
         self.history: list[dict[str, float]] = []
         self.looks: list[dict[str, float]] = []
         self._file = Path(watch.checkpoint) if watch.checkpoint else None
@@ -227,7 +241,9 @@ class Loop:
                     part.load_state_dict(state[kind][name])
             self.step, self.seconds = state["step"], state["seconds"]
             self.history, self.looks = state["history"], state["looks"]
-        self._terms: dict[str, float] = {}
+        self._terms: dict[str, Any] = {}
+        self._objectives: list[tuple[int, Tensor]] = []
+        self._fetched = len(self.history)
 
     @property
     def means(self) -> dict[str, nn.Module]:
@@ -235,7 +251,13 @@ class Loop:
 
     @property
     def done(self) -> float:
-        return self.budget.progress(self.step, self.seconds, self.draws[0].steps_per_epoch)
+        steps_per_epoch = -(-self.draws[0].steps_per_epoch // self.recipe.accumulate)
+        return self.budget.progress(self.step, self.seconds, steps_per_epoch)
+
+    @property
+    def draw(self) -> int:
+        """The number of this process's present batch among all batches of the training."""
+        return (self.step * self.recipe.accumulate + self._part) * self.fabric.world_size + self.fabric.global_rank
 
     def __iter__(self) -> Iterator[Batch]:
         from tqdm.auto import tqdm
@@ -249,19 +271,25 @@ class Loop:
         saved = self.seconds
         while (done := self.done) < 1:
             started = time.perf_counter()
-            part = _schedule(done, self.recipe.warmup)
+            rate = _schedule(done, self.recipe.warmup)
             for name, optimizer in self._optimizers.items():
                 for group in optimizer.param_groups:
-                    group["lr"] = self._rates[name] * part
-            self._terms = {"learning_rate": self.recipe.learning_rate * part}
-            yield self._batch()
+                    group["lr"] = self._rates[name] * rate
+            self._terms = {"learning_rate": self.recipe.learning_rate * rate}
+            for part in range(self.recipe.accumulate):
+                self._part = part
+                with self._gradients_apart():
+                    yield self._batch()
             for name, average in self._averages.items():
                 average.update_parameters(self._bare[name])
             self.step += 1
-            self.seconds += time.perf_counter() - started
+            self._tick(time.perf_counter() - started)
             self.history.append({"step": self.step, "seconds": self.seconds} | self._terms)
+            if self.step % FETCH_EVERY.get(self.fabric.device.type, 50) == 0:
+                self._fetch()
             self._look()
-            shown = next((value for name, value in self._terms.items() if name.endswith("total")), math.nan)
+            last = self.history[self._fetched - 1] if self._fetched else {}
+            shown = next((value for name, value in last.items() if name.endswith("total")), math.nan)
             bar.set_postfix_str(f"step {self.step}, loss {shown:.3f}", refresh=False)
             bar.update(round(100 * min(self.done, 1)) - bar.n)
             if self.done < 1 and self.seconds - saved > self.watch.checkpoint_seconds:
@@ -274,30 +302,72 @@ class Loop:
             model.cpu().eval()
 
     def minimize(self, name: str, loss: Tensor) -> None:
-        """One step of this network's optimizer down the slope of `loss`; other networks stay as they are."""
-        if not math.isfinite(float(loss.detach())):
-            raise FloatingPointError(
-                f"the objective is {float(loss.detach())} at step {self.step + 1}: lower the learning rate"
-            )
-        optimizer = self._optimizers[name]
-        optimizer.zero_grad()
-        self.fabric.backward(loss)
-        optimizer.step()
+        """One step of this network's optimizer down the slope of `loss`; other networks stay as they are.
+
+        With `Recipe.accumulate` it is the slope of the mean over the step's batches, and the step is taken at the last.
+        """
+        self._objectives.append((self.step + 1, loss.detach()))
+        optimizer, parts = self._optimizers[name], self.recipe.accumulate
+        if self._part == 0:
+            optimizer.zero_grad()
+        self.fabric.backward(loss / parts if parts > 1 else loss)
+        if self._part == parts - 1:
+            optimizer.step()
 
     def log(self, terms: Mapping[str, Tensor | float]) -> None:
-        """Terms of this step, for the history."""
-        self._terms |= {
-            name: float(value.detach() if isinstance(value, Tensor) else value) for name, value in terms.items()
-        }
+        """Terms of this batch, for the history; a step's row holds their mean over its batches."""
+        parts = self.recipe.accumulate
+        for name, value in terms.items():
+            share = value.detach() if isinstance(value, Tensor) else value
+            share = share / parts if parts > 1 else share
+            self._terms[name] = self._terms[name] + share if name in self._terms else share
 
     def _batch(self) -> Batch:
-        parts = [one.batch(self.step) for one in self.draws]
+        parts = [one.batch(self.step * self.recipe.accumulate + self._part) for one in self.draws]
         batch = parts[0] if len(parts) == 1 else Batch(*(torch.cat(some) for some in zip(*parts, strict=True)))
         return batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
 
+    def _gradients_apart(self) -> ExitStack:
+        """Lets processes exchange gradients at a step's last batch only."""
+        stack = ExitStack()
+        if self._part < self.recipe.accumulate - 1:
+            for model in self.models.values():
+                stack.enter_context(self.fabric.no_backward_sync(model))
+        return stack
+
+    def _tick(self, seconds: float) -> None:
+        """Move the clock; a budget in seconds is process 0's, so that all stop at the same step."""
+        self.seconds += seconds
+        if self.budget.seconds and self.fabric.world_size > 1:
+            self.seconds = self.fabric.broadcast(self.seconds)
+
+    def _fetch(self) -> None:
+        """Bring the last steps' terms from the device, and end the training if an objective went wrong."""
+        if self._objectives:
+            steps, losses = zip(*self._objectives, strict=True)
+            for step, value in zip(steps, torch.stack(losses).float().tolist(), strict=True):
+                if not math.isfinite(value):
+                    raise FloatingPointError(f"the objective is {value} at step {step}: lower the learning rate")
+        rows = self.history[self._fetched :]
+        places = [(row, name) for row in rows for name, value in row.items() if isinstance(value, Tensor)]
+        if places:
+            values = torch.stack([row[name].float() for row, name in places]).tolist()  # type: ignore[attr-defined]
+            for (row, name), value in zip(places, values, strict=True):
+                row[name] = value
+        self._objectives, self._fetched = [], len(self.history)
+
+    def _move_mean(self, average: Tensors, current: Tensors, _: Tensor | int) -> None:
+        """A running mean that follows closely at first: decay min(ema, (1 + n) / (10 + n)) after n steps."""
+        if average[0].is_floating_point():
+            torch._foreach_lerp_(average, current, 1 - min(self.recipe.ema, (1 + self.step) / (10 + self.step)))
+        else:
+            torch._foreach_copy_(average, current)
+
     def _look(self) -> None:
         watch = self.watch
-        if watch.on_log and watch.log_every and (self.step % watch.log_every == 0 or self.done >= 1):
+        due = watch.log_every and (self.step % watch.log_every == 0 or self.done >= 1)
+        if watch.on_log and due and self.fabric.is_global_zero:
+            self._fetch()
             seen = watch.on_log(self.step, {name: model.eval() for name, model in self.means.items()})
             self.looks.append({"step": self.step, "seconds": self.seconds} | seen)
 
@@ -305,6 +375,7 @@ class Loop:
         return {"models": self._bare, "optimizers": self._optimizers, "averages": self._averages}
 
     def _save(self) -> None:
+        self._fetch()
         if self._file and self.fabric.is_global_zero:
             now = {"run": self.run, "step": self.step, "seconds": self.seconds}
             now |= {"history": self.history, "looks": self.looks}
@@ -319,15 +390,3 @@ def _schedule(done: float, warmup: float) -> float:
     if done < warmup:
         return (done + 0.1 * warmup) / (1.1 * warmup)
     return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
-
-
-def _ramped_mean(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """A running mean that follows closely at first: decay min(decay, (1 + n) / (10 + n)) after n updates."""
-
-    def update(average: Tensors, current: Tensors, n: Tensor | int) -> None:
-        if average[0].is_floating_point():
-            torch._foreach_lerp_(average, current, 1 - min(decay, (1 + float(n)) / (10 + float(n))))
-        else:
-            torch._foreach_copy_(average, current)
-
-    return update

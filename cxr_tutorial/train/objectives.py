@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.nets.segmentor import SegmentorOutput
+from cxr_tutorial.train.devices import rows_where
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -50,13 +51,13 @@ def segmentation_terms(
     """
     if not has_mask.any():
         raise InputError("a batch without a single mask cannot train a segmentor: draw labelled pictures too")
-    target = mask[has_mask]
-    terms = {"seg": loss(output.logits[has_mask], target)}
+    target = rows_where(mask, has_mask)
+    terms = {"seg": loss(rows_where(output.logits, has_mask), target)}
     weights = side_weights(side_weight, len(output.side_logits))
     if any(weights):
         terms["side"] = sum(
             (
-                weight * loss(side[has_mask], mask_at_level(target, side.shape[-2:], m))
+                weight * loss(rows_where(side, has_mask), mask_at_level(target, side.shape[-2:], m))
                 for m, (weight, side) in enumerate(zip(weights, output.side_logits, strict=True), start=1)
                 if weight
             ),
