@@ -10,6 +10,7 @@ PAGE ?= 02-tversky
 
 book: $(VENV)/book.installed  ## run every chapter and build _build/html
 	$(BIN)/jupyter-book build . -W -n --keep-going
+	$(BIN)/cxr-tutorial classroom scan _build/html
 
 page: $(VENV)/book.installed  ## run and build one chapter alone: make page PAGE=02-tversky
 	mkdir -p _build/page

@@ -17,6 +17,7 @@ import pytest
 from cxr_tutorial.classroom import sources
 from cxr_tutorial.classroom.build import build
 from cxr_tutorial.classroom.grade import grade
+from cxr_tutorial.classroom.leaderboard import leaderboard
 
 SOURCES = Path(__file__).parents[2] / "assignments"
 SEED = 20_261
@@ -219,6 +220,13 @@ def test_solution_blank_release_and_typical_answers_get_their_marks(name, tmp_pa
         rows = {row["student"]: row for row in csv.DictReader(table)}
     assert float(rows["solution"]["points"]) + float(rows["solution"]["to_read"]) == 20
     assert float(rows["blank"]["points"]) == float(rows["blank"]["to_read"]) == 0
+    if name == "06-capstone":
+        board = leaderboard(tmp_path / "graded", name)
+        assert board == sorted(board, key=lambda row: -row.score)
+        by_student = {row.student: row for row in board}
+        assert by_student["solution"].dice >= 0.87 > by_student["no-masks"].dice
+        assert by_student["solution"].auc >= 0.62 > by_student["score-upside-down"].auc
+        assert by_student["blank"].score == 0
 
 
 @pytest.mark.slow
