@@ -29,7 +29,7 @@ class Row:
 
 
 def leaderboard(graded: Path, name: str) -> list[Row]:
-    """The rows of a graded capstone, best first.
+    """The rows of a graded capstone, best first; who drew nothing has no row.
 
     Parameters
     ----------

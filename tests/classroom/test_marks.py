@@ -226,7 +226,7 @@ def test_solution_blank_release_and_typical_answers_get_their_marks(name, tmp_pa
         by_student = {row.student: row for row in board}
         assert by_student["solution"].dice >= 0.87 > by_student["no-masks"].dice
         assert by_student["solution"].auc >= 0.62 > by_student["score-upside-down"].auc
-        assert by_student["blank"].score == 0
+        assert "blank" not in by_student, "who drew nothing has no figures"
 
 
 @pytest.mark.slow
