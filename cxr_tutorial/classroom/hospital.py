@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cxr_tutorial.data import CachedSet, Examples, cache
-from cxr_tutorial.data.synthetic import load_synthetic
+from cxr_tutorial.data.synthetic import lesion_grades, load_synthetic
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.metrics import auc
 
@@ -67,8 +67,7 @@ def hospital(seed: int, *, masks: int = 10, labels: int = 40, train: int = 144, 
 def _clear_cases(n: int, seed: int) -> Examples:
     """The first `n` patients without a finding or with one that can be seen at this size."""
     many: dict[str, Any] = {"n": 5 * n // 2 + 40, "seed": seed, "site": SITE, "finding_rate": 0.7}
-    thumbnails = load_synthetic(size=16, **many)  # quickly drawn, and of the same patients
-    clear = [i for i, one in enumerate(thumbnails) if not one.findings or (one.findings[0].subtlety or 0) >= CLEAR]
+    clear = [i for i, grade in enumerate(lesion_grades(**many)) if grade == 0 or grade >= CLEAR]
     return load_synthetic(size=SIZE, **many).subset(clear[:n])
 
 

@@ -263,6 +263,31 @@ def load_synthetic(
     )
 
 
+def lesion_grades(n: int, *, seed: int = 0, site: str = "mixed", finding_rate: float = 0.5) -> list[int]:
+    """How clearly the finding of each picture of `load_synthetic(n, ...)` will show, known before a pixel is drawn.
+
+    Parameters
+    ----------
+    n, seed, site, finding_rate : see `generate`.
+
+    Returns
+    -------
+    JSRT's grades, 1 extremely subtle to 5 obvious; 0 for a picture without a finding.
+
+    >>> lesion_grades(4, seed=5)[:2] == [
+    ...     one.findings[0].subtlety if one.findings else 0 for one in load_synthetic(4, seed=5, size=16)[:2]
+    ... ]
+    True
+    """
+    _check(n, 16, seed, site, finding_rate)
+    grades = []
+    for case in (_case(i, seed, site, finding_rate) for i in range(n)):
+        person = np.random.default_rng([seed, case.person, 1])
+        draw_chest(person)  # the lesions' draws come after the chest's
+        grades.append(draw_lesions(person, case.site)[0].grade if case.label else 0)
+    return grades
+
+
 def _entry(case: Case, version: str) -> Entry:
     return Entry(case.id, case.patient, f"synthetic-{case.site}", case.label, True, version=version)
 
