@@ -3,7 +3,7 @@
 Which of two rules applies is decided before anything is compared, and said:
 
 - **bit for bit**: the record was made on a CPU with a budget in steps or epochs, and the new run had the same kind of
-  device, number of threads, vector units (if the record names them), torch and NumPy. Then every row of
+  device, number of threads, vector units, torch and NumPy. Then every row of
   `per_image.csv` and `classes.csv` must be the same text.
 - **within the spread**: anything else. Then each part's Dice and AUC must lie within a tolerance of the recorded one:
   $2\\sqrt2\\,s$ with the standard deviation $s$ over the seeds of the same cell, if three or more records of it lie
@@ -159,7 +159,7 @@ def _rule(record: Record, again: Record) -> tuple[bool, str]:
     was, now = record.provenance, again.provenance
     pairs = {
         "device": (was.device, now.device),
-        "vector units": (was.processor or now.processor, now.processor),
+        "vector units": (was.processor, now.processor),
         "precision": (record.config["recipe"].get("precision"), again.config["recipe"]["precision"]),
     } | {name: (was.versions.get(name), now.versions.get(name)) for name in ("torch", "numpy")}
     if record.config.get("seconds"):
@@ -167,6 +167,8 @@ def _rule(record: Record, again: Record) -> tuple[bool, str]:
     if not was.device.startswith("CPU"):
         return False, f"the record is of {was.device}, where sums have no fixed order"
     for name, (one, other) in pairs.items():
+        if one is None:
+            return False, f"the record does not name the {name}"
         if one != other:
             return False, f"the {name} is {other!r} here and was {one!r}"
     return True, f"same device ({was.device}), torch and NumPy, a budget that repeats"

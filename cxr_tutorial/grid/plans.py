@@ -15,7 +15,8 @@ A plan is a function without arguments that yields cells; `PLANS` knows them by 
 - `budget-jsrt`, `budget-shenzhen`: few masks, the other training pictures without; the methods of `CONTESTANTS`.
 - `game-options`: what the paper leaves open, one by one.
 - `tb`: tuberculosis on Montgomery and on Shenzhen, ten folds; all, a quarter and a tenth of the class labels.
-- `tb-options`: the same folds with more steps: D with blank masks, inside the masks of a fixed S, and in the game.
+- `tb-options`: the same folds with more steps, also of both sets at once: D with blank masks, inside the masks of a
+  fixed S, and in the game.
 
 Every budget is in steps, so every cell can be repeated; what the losses leave open has the default of `losses`.
 """
@@ -279,7 +280,7 @@ READERS: dict[str, tuple[str, int, dict[str, Any]]] = {
 def tb_options() -> Iterator[Cell]:
     """Where does the class get lost: for want of steps, of the outline, or in the game?"""
     for name, (method, steps, changes) in READERS.items():
-        for data in ("montgomery", "shenzhen"):
+        for data in ("montgomery", "shenzhen", "montgomery+shenzhen"):
             for fold in range(10):
                 recipe = Recipe(seed=fold, batch_size=8 if method == "appaunet" else 16, augmentation=TB_CHANGES)
                 game = replace(GAMES.get(method, Game()), learning_rate=5e-3, **changes)
