@@ -14,11 +14,24 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from packaging.requirements import Requirement
 
+from cxr_tutorial import __version__
+
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted([*(ROOT / "book").glob("*.ipynb"), *(ROOT / "book/experiments").glob("*.ipynb")])
 LONGEST_CELL = 40
 LARGEST_FILE = 1_000_000
 IMPORT_NAMES = {"scikit-learn": "sklearn", "pillow": "PIL", "lightning-fabric": "lightning_fabric"}
+CONFIG = (ROOT / "_config.yml").read_text()
+SETUP = """\
+# a fresh session, such as Colab's: adds what is missing, never PyTorch or NumPy
+from importlib.util import find_spec
+
+BOOK = "{address}"
+if find_spec("cxr_tutorial") is None:
+    %pip install --quiet --no-deps git+{{BOOK}}
+from cxr_tutorial.reader import setup
+
+setup.ready(edition="{edition}", source=BOOK)"""
 ALWAYS_THERE = {"cxr_tutorial", "IPython", "ipywidgets"}  # wherever a notebook of this book runs
 
 
@@ -73,6 +86,14 @@ def test_a_chapter_has_the_anatomy(path):
     nbformat.validate(notebook)
     assert problems(notebook) == []
     assert path.stat().st_size <= LARGEST_FILE
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_its_first_code_cell_makes_a_fresh_session_ready(path):
+    """The same cell everywhere: it knows this edition and the one public address."""
+    first = next(cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+    assert tags(first) == ["setup", "remove-cell"]
+    assert first.source == SETUP.format(address=re.search(r"(?m)^  url: (\S+)$", CONFIG)[1], edition=__version__)
 
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}

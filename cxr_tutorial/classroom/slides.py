@@ -106,7 +106,7 @@ def _of_code(cell: Any) -> Iterator[Any]:
     """A picture or a table without its code, or a short piece of code with what it prints."""
     import nbformat
 
-    hidden = {"hide-input", "hide-cell", "parameters"} & set(cell.metadata.get("tags", ()))
+    hidden = {"hide-input", "hide-cell", "remove-cell", "parameters"} & set(cell.metadata.get("tags", ()))
     pictures = [output for output in cell.outputs if _is_picture(output)]
     if pictures:
         caption = cell.metadata.get("mystnb", {}).get("figure", {}).get("caption", "")
