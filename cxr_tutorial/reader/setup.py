@@ -114,4 +114,5 @@ def ready_line() -> str:
 
     gpu = torch.cuda.is_available()
     machine = f"GPU, {describe_device('cuda')}" if gpu else describe_device("cpu")
-    return f'OK: cxr-tutorial {metadata.version("cxr-tutorial")}; {machine}; good for PROFILE = "{"full" if gpu else "quick"}"'
+    edition, profile = metadata.version("cxr-tutorial"), "full" if gpu else "quick"
+    return f'OK: cxr-tutorial {edition}; {machine}; good for PROFILE = "{profile}"'
