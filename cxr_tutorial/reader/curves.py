@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cxr_tutorial.errors import InputError
+from cxr_tutorial.reader.evidence import student_half
 from cxr_tutorial.reader.figures import INK, PALETTE, figure_layout
 from cxr_tutorial.reader.moving import add_slider
 from cxr_tutorial.results import Record
@@ -68,8 +69,6 @@ def stands_of(records: Iterable[Record], figure: str = "dice") -> dict[tuple[str
     >>> min(stand.masks for stand in found["jsrt", "test"]["supervised"])
     1.0
     """
-    from scipy.stats import t as student
-
     runs: dict[tuple[str, str], dict[str, dict[float, list[float]]]] = {}
     for r in records:
         name = re.sub(r"-m(all|\d+)-s\d+$", "", r.id)
@@ -81,8 +80,7 @@ def stands_of(records: Iterable[Record], figure: str = "dice") -> dict[tuple[str
 
     def stand(masks: float, values: list[float]) -> Stand:
         n = len(values)
-        half = student.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5 if n > 1 else 0.0
-        return Stand(masks, float(np.mean(values)), float(half), n)
+        return Stand(masks, float(np.mean(values)), student_half(values) if n > 1 else 0.0, n)
 
     return {
         where: {
