@@ -1,4 +1,4 @@
-"""From records to a verdict: means with intervals, paired differences, steps to a Dice, where figures are from (floor 2)."""
+"""From records to a verdict: means, paired differences, steps to a Dice, and where figures are from (floor 2)."""
 
 from __future__ import annotations
 

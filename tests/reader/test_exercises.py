@@ -106,14 +106,17 @@ def test_a_quiz_has_one_right_answer_each_and_explains_every_wrong_one(room):
 # The chapters: stubs and solutions as printed
 
 
+def is_python(cell: nbformat.NotebookNode) -> bool:
+    """A code cell without a line for IPython."""
+    return cell.cell_type == "code" and not any(line.strip().startswith("%") for line in cell.source.splitlines())
+
+
 def cells_of(chapter: Path):
     """(names checked by a stub, chapter, index) and (by a solution, ...), with the code above them."""
     for index, cell in enumerate(nbformat.read(chapter, as_version=4).cells):
-        if cell.cell_type != "code":
+        if not is_python(cell):
             continue
-        for node in ast.walk(
-            ast.parse(cell.source.replace("%", "#", 1) if cell.source.startswith("%") else cell.source)
-        ):
+        for node in ast.walk(ast.parse(cell.source)):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check":
                 yield node.args[0].value, bool(node.keywords), index
 
@@ -128,7 +131,7 @@ def run_alone(path: Path, index: int, *before: int) -> dict:
     cells = nbformat.read(path, as_version=4).cells
     kept: list[ast.stmt] = []
     for cell in cells[:index]:
-        if cell.cell_type == "code" and not cell.source.startswith("%"):
+        if is_python(cell):
             kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
             kept += [node for node in ast.parse(cell.source).body if isinstance(node, kinds)]
     names: dict = {}

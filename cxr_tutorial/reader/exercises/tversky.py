@@ -115,6 +115,8 @@ def _masks(generator: torch.Generator) -> Iterator[dict[str, Any]]:
         target = (torch.rand(shape, generator=generator) < 0.5).float()
         target.view(shape[0], -1)[:, 0] = 1  # no empty mask
         yield {"logits": torch.randn(shape, generator=generator), "target": target}
+    pair = torch.tensor([[[[9.0, -9.0]]], [[[-2.0, 2.0]]]])  # (2, 1, 1, 2): one good picture, one bad
+    yield {"logits": pair, "target": torch.tensor([1.0, 0.0]).expand(2, 1, 1, 2)}
     yield {"logits": 200 * target - 100, "target": target}  # perfect
 
 
