@@ -68,7 +68,7 @@ def explorer(records: Iterable[Record]) -> Figure:
             alt="One dot for each run of the chosen group: its figure to the right, its contestant to the left. A list "
             "chooses the group, the part it was tested on and the figure.",
             height=620,
-            margin={"l": 210, "r": 15, "t": 70, "b": 50},
+            margin={"l": 120, "r": 15, "t": 70, "b": 50},
             showlegend=False,
         ),
     )
@@ -83,10 +83,10 @@ def explorer(records: Iterable[Record]) -> Figure:
         }
         for view, state in states.items()
     ]
-    place = {"x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom", "pad": {"b": 12}}
+    place = {"x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom", "pad": {"b": 12}, "font": {"size": 12}}
     chart.update_layout(updatemenus=[place | {"buttons": buttons, "showactive": True, "bgcolor": "#F3F3F3"}])
     chart.update_xaxes(title=views[first][0][2])
-    chart.update_yaxes(type="category", autorange="reversed", automargin=True)
+    chart.update_yaxes(type="category", autorange="reversed", automargin=True, tickfont={"size": 11})
     return chart
 
 
