@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
+from cxr_tutorial.reader.bookcache import execute_side_by_side, tell_time
 from cxr_tutorial.shipped import shipped
 
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
@@ -25,6 +26,8 @@ PLOTLY_CLASS = "cxr-plotly"
 def setup(app: Any) -> dict[str, Any]:
     """Connect the hooks; Sphinx calls this."""
     app.connect("config-inited", _configure, priority=1)
+    app.connect("env-before-read-docs", execute_side_by_side)
+    app.connect("doctree-read", tell_time)
     app.connect("builder-inited", _copy_plotly)
     app.connect("html-page-context", _load_plotly)
     app.connect("autodoc-process-docstring", _house_style, priority=1)
