@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 PAGE ?= 02-tversky
 
-.PHONY: book page test serve lint assignments slides clean
+.PHONY: book page test site-test serve lint assignments slides clean
 .DELETE_ON_ERROR:
 
 book: $(VENV)/book.installed  ## run every chapter and build _build/html
@@ -18,8 +18,11 @@ page: $(VENV)/book.installed  ## run and build one chapter alone: make page PAGE
 	$(BIN)/jupyter-book build . --toc _build/page/_toc.yml --path-output _build/page
 
 test: $(VENV)/test.installed lint  ## lint, unit tests and doctests, then every chapter
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --ignore tests/site
 	OMP_NUM_THREADS=1 $(BIN)/pytest --nbval-lax book -n 2 --dist loadfile
+
+site-test: $(VENV)/test.installed book  ## every page in Chromium, without a network: light, dark, on a phone
+	$(BIN)/pytest tests/site -n 2
 
 lint: $(VENV)/test.installed  ## style, types and floors
 	$(BIN)/ruff check

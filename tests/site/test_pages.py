@@ -132,28 +132,31 @@ def test_what_moves_changes_the_figure(path, open_page):
     figures = page.locator(".cxr-plotly")
     for k in range(figures.count()):
         figure = figures.nth(k)
-        figure.scroll_into_view_if_needed()
-        page.wait_for_timeout(300)
-        handles = figure.locator(".slider-rail-touch-rect")
-        menus = figure.locator(".updatemenu-header, .updatemenu-button")
-        if not (handles.count() or menus.count()):
+        slider = figure.locator(".slider-rail-touch-rect")
+        menu = figure.locator(".updatemenu-header, .updatemenu-button")
+        if not (slider.count() or menu.count()):
             continue
         before = figure.screenshot()
-        if handles.count():
-            box = handles.first.bounding_box()
-            page.mouse.click(box["x"] + 0.9 * box["width"], box["y"] + box["height"] / 2)
-            page.wait_for_timeout(400)
-            if figure.screenshot() == before:  # it stood there already
-                page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + box["height"] / 2)
+        if slider.count():
+            for place in (0.9, 0.3):  # it may stand at one of them
+                _click(page, slider.first, place)
+                if figure.screenshot() != before:
+                    break
         else:
-            menus.last.click()
+            _click(page, menu.last, 0.5)
             options = figure.locator(".updatemenu-dropdown-button")
             if options.count():
-                page.wait_for_timeout(300)
-                options.last.click()
-        page.mouse.move(1, 1)
-        page.wait_for_timeout(600)
+                _click(page, options.last, 0.5)
         assert figure.screenshot() != before, f"figure {k + 1} does not move"
+
+
+def _click(page, handle, along):
+    """Click into a control of plotly, `along` its width; it takes no click but the mouse's."""
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    page.mouse.click(box["x"] + along * box["width"], box["y"] + box["height"] / 2)
+    page.mouse.move(1, 1)
+    page.wait_for_timeout(500)
 
 
 def test_search_finds_a_word(open_page):
