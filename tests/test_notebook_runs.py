@@ -142,7 +142,9 @@ def test_the_command_says_so_with_status_1(notebook):
 
 def test_two_processes_do_not_share_a_folder(notebook):
     file = notebook("import time; open('begun', 'w').close(); time.sleep(60)")
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     first = subprocess.Popen([sys.executable, "-m", "cxr_tutorial", "run", str(file), "--out", "there"])
+    signal.signal(signal.SIGINT, inherited)
     try:
         wait_for(Path("begun"))
         with pytest.raises(InputError, match="being run by another process"):
