@@ -135,7 +135,8 @@ _THIRTY = Predict(
         Misconception(28.5, "So many are expected to contain 0."),
     ),
     ("How often does one honest 95 % interval miss?", "Thirty times .05."),
-    "So among thirty verdicts one or two are owed to chance, and nobody knows which.",
+    "So one or two of thirty intervals miss by chance, and nobody knows which. A verdict on two sets asks both "
+    "intervals to miss on one side, which is far rarer; a verdict on one set asks no more than this.",
 )
 
 _OVERTURN = Extend(
