@@ -47,6 +47,7 @@ from cxr_tutorial.train import (
     load_weights,
     save_weights,
 )
+from cxr_tutorial.train.checkpoint import trained_seconds
 from cxr_tutorial.train.devices import is_first_process
 
 DATA: dict[str, Callable[..., Examples]] = {
@@ -298,6 +299,7 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
     initial_model(config)  # refuses what cannot be built before anything is written
 
     with whole_folder(out) as folder:
+        earlier = trained_seconds(folder / "checkpoint.pt")
         trained = train(config, data, folder, validation, progress)
         if not is_first_process():
             raise SystemExit  # done: the first process evaluates and writes
@@ -321,7 +323,7 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
         record = Record(
             id=Path(out).name,
             config=json.loads(json.dumps(asdict(config))),
-            provenance=provenance(data.fingerprint, started, device),
+            provenance=provenance(data.fingerprint, started, device, earlier),
             metrics=metrics,
         )
         write_record(folder, record, rows)

@@ -38,7 +38,8 @@ class Provenance:
     versions : of Python and the packages that matter for figures.
     data : fingerprint of everything that the training could see.
     date : of the start, UTC.
-    wall_seconds : of the whole run, reading and evaluation included.
+    wall_seconds : of the whole run, reading and evaluation included. If it was interrupted, of the last call and of the
+        training before it; records made before 2026-11-27 then have the last call only.
     processor : what its vector units can do, on which the last bits depend; None in older records.
     """
 
@@ -68,8 +69,8 @@ class Record:
         return self.folder.parent.name if self.folder else None
 
 
-def provenance(data: str, started: datetime, device: str) -> Provenance:
-    """What can be said about this machine and this code, now."""
+def provenance(data: str, started: datetime, device: str, earlier: float = 0.0) -> Provenance:
+    """What can be said about this machine and this code, now; `earlier` seconds were spent before `started`."""
     packages = ("torch", "numpy", "scipy", "monai", "lightning-fabric", "cxr-tutorial")
     return Provenance(
         commit=_commit(),
@@ -77,7 +78,7 @@ def provenance(data: str, started: datetime, device: str) -> Provenance:
         versions={"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
         data=data,
         date=started.isoformat(timespec="seconds"),
-        wall_seconds=round((datetime.now(UTC) - started).total_seconds(), 1),
+        wall_seconds=round(earlier + (datetime.now(UTC) - started).total_seconds(), 1),
         processor=describe_processor(),
     )
 

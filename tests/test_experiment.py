@@ -2,15 +2,17 @@
 
 import json
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
+import torch
 
 from cxr_tutorial.data import load_synthetic
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.experiment import METHODS, Config, load, run
 from cxr_tutorial.results import load_records, read_curve, read_per_image, read_record
 from cxr_tutorial.train import Recipe, load_weights
-from cxr_tutorial.train.checkpoint import load_discriminator
+from cxr_tutorial.train.checkpoint import load_discriminator, save_checkpoint
 
 QUICK = Config(size=32, widths=(4, 8, 16), steps=3, recipe=Recipe(batch_size=4), validate_every=2)
 
@@ -37,6 +39,18 @@ def test_the_same_configuration_gives_the_same_figures(tmp_path):
     one, two = (run(QUICK, tmp_path / name, progress=False) for name in ("one", "two"))
     assert one.metrics == two.metrics
     assert one.provenance.data == two.provenance.data
+
+
+def test_the_time_of_an_interrupted_run_is_not_forgotten(tmp_path, monkeypatch):
+    config = replace(QUICK, validate_every=0)
+    with monkeypatch.context() as broken:
+        broken.setattr("cxr_tutorial.experiment.evaluate", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(config, tmp_path / "run", progress=False)
+    checkpoint = tmp_path / ".run.unfinished" / "checkpoint.pt"
+    state = torch.load(checkpoint, weights_only=True)
+    save_checkpoint(checkpoint, state | {"seconds": 100.0})
+    assert 100 < run(config, tmp_path / "run", progress=False).provenance.wall_seconds < 160
 
 
 def test_fewer_masks_are_another_training_set(tmp_path):

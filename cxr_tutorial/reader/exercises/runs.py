@@ -14,10 +14,10 @@ _STEP = Predict(
     "What a step sees",
     96,
     (
-        Misconception(8, "That is one draw of one process. A step averages over draws and over processes."),
-        Misconception(24, "The three draws of one process are counted; four processes do the same at once."),
-        Misconception(32, "Each process makes three draws before it steps."),
-        Misconception(15, "Sizes multiply: every process makes every draw, and every draw has 8 pictures."),
+        Misconception(8, "That is one batch of one process. A step averages over batches and over processes."),
+        Misconception(24, "The three batches of one process are counted; four processes do the same at once."),
+        Misconception(32, "Each process adds up three batches before it steps."),
+        Misconception(15, "Sizes multiply: every process adds up every batch, and every batch has 8 pictures."),
     ),
     ("How many pictures has one process seen when it steps?", "8 · 3, and four processes do that.", "8 · 3 · 4."),
     "Multiply, and ask whether the learning rate was meant for a batch of that size.",
@@ -187,7 +187,7 @@ QUIZ = (
         (
             (
                 "Yes: the seed fixes everything.",
-                "It fixes the draws. Sums of floating-point numbers depend on their order, which the hardware chooses.",
+                "It fixes the random numbers. Sums of floating-point numbers depend on their order, which the hardware chooses.",
             ),
             (
                 "No: sums are made in another order there, and training makes small differences grow.",
