@@ -5,7 +5,7 @@ Each needs a running kernel, and stands in a chapter below a figure that needs n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,10 @@ from cxr_tutorial import losses, metrics
 from cxr_tutorial.data.anatomy import View, draw_chest
 from cxr_tutorial.data.example import Examples
 from cxr_tutorial.data.exposure import SITES, draw_exposure, expose
-from cxr_tutorial.data.images import resize_image, resize_mask
+from cxr_tutorial.data.images import resize_image, resize_mask, standardize
 from cxr_tutorial.data.projection import project
 from cxr_tutorial.errors import InputError
+from cxr_tutorial.nets import Discriminator, Segmentor, SegmentorOutput
 from cxr_tutorial.reader.figures import overlay
 
 if TYPE_CHECKING:
@@ -156,6 +157,155 @@ def explore_forces(examples: Examples) -> VBox:
     return _panel(draw, panels=4, picture=_with_mask(examples), **sliders)
 
 
+def explore_gates(model: Segmentor, examples: Examples, size: int = 64) -> VBox:
+    """Choose a picture and what the gates let through, and see the maps and the outline that comes of it.
+
+    Parameters
+    ----------
+    model : a trained segmentor with attention gates.
+    examples : pictures, at least one with a mask.
+    size : side of the square that the model sees.
+
+    Raises
+    ------
+    InputError : the model has no gates, or no example has a mask.
+    """
+    if not model.attention:
+        raise InputError("the model has no attention gates: build it with attention=True")
+    ways: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "their own maps": lambda a: a,
+        "the maps' means": lambda a: a.mean((2, 3), keepdim=True).expand_as(a),
+        "upside down": lambda a: 1 - a,
+        "everything": torch.ones_like,
+        "nothing": torch.zeros_like,
+    }
+
+    def draw(axes: list[Axes], picture: str, let_through: str) -> None:
+        def replaced(gate: Any, given: Any, made: Any) -> Any:
+            a = ways[let_through](made[1])
+            return gate.out(a * given[0]), a
+
+        image, mask = _small(examples, picture, size)
+        output = _answer(model, image, dict.fromkeys(model.gates, replaced), return_attention=True)
+        _show_answer(axes[0], image, mask, output.logits)
+        for level, (ax, a) in enumerate(zip(axes[1:], output.attention or (), strict=True), 2):
+            ax.imshow(a[0, 0].numpy(), cmap="cividis", vmin=0, vmax=1)
+            ax.set(xticks=[], yticks=[], title=f"map of level {level}, mean {a.mean():.2f}")
+            ax.grid(False)
+
+    return _panel(draw, panels=1 + len(model.gates), picture=_with_mask(examples), let_through=tuple(ways))
+
+
+def explore_scale(model: Segmentor, examples: Examples, size: int = 48) -> VBox:
+    """Choose a picture, how large it is shown and which pyramid input is blank, and see what becomes of the outline.
+
+    Parameters
+    ----------
+    model : a trained segmentor with pyramid inputs.
+    examples : pictures, at least one with a mask.
+    size : side of the square that the model was trained on.
+
+    Raises
+    ------
+    InputError : the model has no pyramid, or no example has a mask.
+    """
+    if not model.pyramid:
+        raise InputError("the model has no pyramid inputs: build it with pyramid=True")
+    doors = {f"x_{k}": part for k, part in enumerate(model.inputs, 2)}
+
+    def draw(axes: list[Axes], picture: str, side: int, blank: str) -> None:
+        def unseen(part: Any, given: Any, made: Any) -> Any:
+            return part.forward(torch.zeros_like(given[0]))
+
+        image, mask = _small(examples, picture, side)
+        shut = {part: unseen for name, part in doors.items() if blank in (name, "all")}
+        _show_answer(axes[0], image, mask, _answer(model, image, shut).logits)
+        level = 1 + len(doors)
+        least = torch.nn.functional.avg_pool2d(torch.tensor(image)[None, None], 2 ** (level - 1))[0, 0]
+        axes[1].imshow(least.numpy(), vmin=0, vmax=1)
+        axes[1].set(xticks=[], yticks=[], title=f"x_{level}, {' × '.join(map(str, least.shape))} pixels")
+        axes[1].grid(False)
+
+    sides = (size // 2, 2 * size, 8, size)
+    return _panel(draw, panels=2, picture=_with_mask(examples), side=sides, blank=("none", *doors, "all"))
+
+
+def explore_levels(model: Segmentor, examples: Examples, size: int = 64) -> VBox:
+    """Choose a picture and a level whose say is struck out, and see the running sum from coarse to fine.
+
+    Parameters
+    ----------
+    model : a trained segmentor with a progressive decoder that sums.
+    examples : pictures, at least one with a mask.
+    size : side of the square that the model sees.
+
+    Raises
+    ------
+    InputError : the model has no predictions that are summed, or no example has a mask.
+    """
+    if not model.progressive or model.rule != "sum":
+        raise InputError('the model sums no predictions: build it with progressive=True, rule="sum"')
+    heads = {f"level {k}": head for k, head in enumerate(model.heads, 1)}
+
+    def draw(axes: list[Axes], picture: str, without: str) -> None:
+        def silent(head: Any, given: Any, made: Any) -> Any:
+            return made - head.forward(given[0])  # what the coarser levels said
+
+        image, mask = _small(examples, picture, size)
+        struck = {heads[without]: silent} if without in heads else {}
+        output = _answer(model, image, struck)
+        said = zip(heads, (output.logits, *output.side_logits), strict=True)
+        for ax, (name, logits) in zip(reversed(axes), said, strict=True):
+            full = torch.nn.functional.interpolate(logits, image.shape, mode="bilinear")
+            _show_answer(ax, image, mask, full, f"{name}, ")
+
+    return _panel(draw, panels=len(heads), picture=_with_mask(examples), without=("none", *heads))
+
+
+def explore_judge(discriminator: Discriminator, examples: Examples, size: int = 48) -> VBox:
+    """Choose a picture and a mask for it, too large or too small and more or less sure, and see what D says.
+
+    Parameters
+    ----------
+    discriminator : trained.
+    examples : pictures, at least one with a mask.
+    size : side of the square that D sees.
+
+    Raises
+    ------
+    InputError : no example has a mask.
+    """
+
+    def draw(axes: list[Axes], picture: str, grow: int, confidence: float) -> None:
+        image, mask = _small(examples, picture, size)
+        guess = _spoilt(mask, grow, 0.9)[0] > 0
+        shown = torch.where(guess, confidence, 1 - confidence)
+        with torch.inference_mode():
+            q = discriminator.eval()(standardize(torch.from_numpy(image)[None, None]), shown[None, None]).softmax(1)[0]
+        overlay(axes[0], image, mask, guess.numpy(), title=f"the mask says {confidence:.2f} inside")
+        names = [*(f"class {k}" for k in range(len(q) - 1)), "predicted"]
+        axes[1].barh(names, q.numpy())
+        axes[1].set(xlim=(0, 1), xlabel="probability", title=f"D says predicted: {q[-1]:.3f}")
+
+    return _panel(draw, panels=2, picture=_with_mask(examples), grow=(-6, 6, 1, 0), confidence=(0.55, 1.0, 0.05, 1.0))
+
+
+def _answer(model: Segmentor, image: np.ndarray, instead: Mapping[Any, Any], **options: bool) -> SegmentorOutput:
+    """What the model says of a picture (H, W) while some of its parts give out something else."""
+    hooks = [part.register_forward_hook(hook) for part, hook in instead.items()]
+    try:
+        with torch.inference_mode():
+            return model.eval()(standardize(torch.from_numpy(image)[None, None]), **options)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _show_answer(ax: Axes, image: np.ndarray, mask: np.ndarray, logits: torch.Tensor, name: str = "") -> None:
+    guess = (logits[0, 0] > 0).numpy()
+    overlay(ax, image, mask, guess, title=f"{name}Dice {metrics.dice(guess, mask):.2f}")
+
+
 def _panel(draw: Callable[..., None], panels: int, **choices: Any) -> VBox:
     """Controls above a row of matplotlib axes, drawn anew whenever a control moves.
 
@@ -190,11 +340,11 @@ def _with_mask(examples: Examples) -> tuple[str, ...]:
     return ids[:50]
 
 
-def _small(examples: Examples, picture: str) -> tuple[np.ndarray, np.ndarray]:
+def _small(examples: Examples, picture: str, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
     """The picture and its mask as squares of a size that a loss takes no time for."""
     example = examples[examples.ids.index(picture)]
     assert example.mask is not None
-    return resize_image(example.image, (SIZE, SIZE)), resize_mask(example.mask, (SIZE, SIZE))
+    return resize_image(example.image, (size, size)), resize_mask(example.mask, (size, size))
 
 
 def _spoilt(mask: np.ndarray, grow: int, confidence: float) -> tuple[torch.Tensor, torch.Tensor]:

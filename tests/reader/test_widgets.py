@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import pytest
+import torch
 
+from cxr_tutorial.data.batches import cache
 from cxr_tutorial.data.example import Examples
 from cxr_tutorial.data.synthetic import load_synthetic
 from cxr_tutorial.errors import InputError
+from cxr_tutorial.nets import Discriminator, Segmentor
 from cxr_tutorial.reader import widgets
+from cxr_tutorial.train import Recipe, fit_segmentor
 
 
 @pytest.fixture
@@ -21,6 +25,26 @@ def titles(monkeypatch):
 
     monkeypatch.setattr(plt, "show", show)
     return seen
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The lines of the newest drawing, where the outlines are."""
+    seen: list[list[float]] = []
+
+    def show():
+        drawn = plt.gcf().axes[0].collections
+        seen[:] = [[float(v) for path in part.get_paths() for v in path.vertices.ravel()] for part in drawn]
+
+    monkeypatch.setattr(plt, "show", show)
+    return lambda: [list(one) for one in seen]
+
+
+@pytest.fixture(scope="module")
+def segmentor(examples):
+    torch.manual_seed(0)
+    recipe = Recipe(batch_size=3, learning_rate=1e-2, ema=0.5, accelerator="cpu")
+    return fit_segmentor(Segmentor((8, 8, 8, 8)), cache(examples, 32), steps=20, recipe=recipe, progress=False).model
 
 
 def control(panel, name):
@@ -65,6 +89,51 @@ def test_without_kl_the_sum_is_tversky(titles, examples):
     values = {title.rsplit(" ", 1)[0]: float(title.rsplit(" ", 1)[1]) for title in titles[1:]}
     assert values["KL, R2"] == 0
     assert values["KLTV"] == values["Tversky"] > 0
+
+
+def test_a_gate_that_lets_all_through_has_a_map_of_ones(titles, examples, segmentor):
+    panel = widgets.explore_gates(segmentor, examples, size=32)
+    own = list(titles)
+    control(panel, "let through").value = "everything"
+    assert titles[1:] == ["map of level 2, mean 1.00", "map of level 3, mean 1.00"]
+    control(panel, "let through").value = "their own maps"
+    assert titles == own, "the model is as it was"
+
+
+def test_the_last_pyramid_input_grows_with_the_picture(titles, examples, segmentor):
+    panel = widgets.explore_scale(segmentor, examples, size=32)
+    assert titles[1] == "x_4, 4 × 4 pixels"
+    control(panel, "side").value = 64
+    assert titles[1] == "x_4, 8 × 8 pixels"
+
+
+def test_what_a_blank_pyramid_input_does_is_shown(shown, examples, segmentor):
+    panel = widgets.explore_scale(segmentor, examples, size=32)
+    first = shown()
+    control(panel, "blank").value = "x_2"
+    assert shown() != first
+
+
+def test_without_the_finest_level_the_last_two_sums_are_alike(titles, examples, segmentor):
+    panel = widgets.explore_levels(segmentor, examples, size=32)
+    assert [title.split(",")[0] for title in titles] == ["level 3", "level 2", "level 1"]
+    control(panel, "without").value = "level 1"
+    assert titles[-1].split()[-1] == titles[-2].split()[-1]
+
+
+def test_the_judge_answers_to_the_mask(titles, examples):
+    torch.manual_seed(0)
+    panel = widgets.explore_judge(Discriminator(widths=(8, 16), norm="none"), examples, size=32)
+    first = titles[1]
+    control(panel, "confidence").value = 0.55
+    assert titles[1] != first
+
+
+def test_a_segmentor_without_the_idea_is_refused(examples):
+    plain = Segmentor((4, 8), pyramid=False, progressive=False, attention=False)
+    for explore in (widgets.explore_gates, widgets.explore_scale, widgets.explore_levels):
+        with pytest.raises(InputError, match="build it with"):
+            explore(plain, examples)
 
 
 def test_another_picture_can_be_chosen(titles, examples):

@@ -187,7 +187,8 @@ QUIZ = (
         (
             (
                 "Yes: the seed fixes everything.",
-                "It fixes the random numbers. Sums of floating-point numbers depend on their order, which the hardware chooses.",
+                "It fixes the random numbers. Sums of floating-point numbers depend on their order, and that the "
+                "hardware chooses.",
             ),
             (
                 "No: sums are made in another order there, and training makes small differences grow.",
