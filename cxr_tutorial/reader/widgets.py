@@ -222,7 +222,7 @@ def explore_scale(model: Segmentor, examples: Examples, size: int = 48) -> VBox:
         _show_answer(axes[0], image, mask, _answer(model, image, shut).logits)
         level = 1 + len(doors)
         least = torch.nn.functional.avg_pool2d(torch.tensor(image)[None, None], 2 ** (level - 1))[0, 0]
-        axes[1].imshow(least.numpy(), vmin=0, vmax=1)
+        axes[1].imshow(least.numpy(), cmap="gray", vmin=0, vmax=1)
         axes[1].set(xticks=[], yticks=[], title=f"x_{level}, {' × '.join(map(str, least.shape))} pixels")
         axes[1].grid(False)
 
@@ -284,8 +284,8 @@ def explore_judge(discriminator: Discriminator, examples: Examples, size: int = 
             q = discriminator.eval()(standardize(torch.from_numpy(image)[None, None]), shown[None, None]).softmax(1)[0]
         overlay(axes[0], image, mask, guess.numpy(), title=f"the mask says {confidence:.2f} inside")
         names = [*(f"class {k}" for k in range(len(q) - 1)), "predicted"]
-        axes[1].barh(names, q.numpy())
-        axes[1].set(xlim=(0, 1), xlabel="probability", title=f"D says predicted: {q[-1]:.3f}")
+        axes[1].bar(names, q.numpy())
+        axes[1].set(ylim=(0, 1), yticks=(0, 0.5, 1), title=f"D says predicted: {q[-1]:.3f}")
 
     return _panel(draw, panels=2, picture=_with_mask(examples), grow=(-6, 6, 1, 0), confidence=(0.55, 1.0, 0.05, 1.0))
 
