@@ -24,9 +24,10 @@ test: $(VENV)/test.installed lint  ## lint, unit tests and doctests, then every 
 site-test: $(VENV)/test.installed book  ## every page in Chromium, without a network: light, dark, on a phone
 	$(BIN)/pytest tests/site -n 2
 
-lint: $(VENV)/test.installed  ## style, types and floors
+lint: $(VENV)/test.installed  ## style, spelling, types and floors
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/codespell
 	$(BIN)/mypy
 
 assignments: $(VENV)/test.installed  ## student release, its zip and the teacher's course in _build/assignments

@@ -68,7 +68,7 @@ def evaluate(
     ------
     InputError : no example has a mask, or the threshold is not inside (0, 1).
 
-    Introduced in chapter 2.
+    Introduced in chapter 6.
     """
     with_mask = examples.subset(i for i, known in enumerate(examples.has_mask) if known)
     if not len(with_mask) or not 0 < threshold < 1:

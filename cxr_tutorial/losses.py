@@ -326,6 +326,8 @@ def get_loss(name: str, **options: Any) -> Callable[..., Tensor]:
     ------
     InputError : an unknown name or option, or a value the loss refuses.
 
+    Introduced in chapter 2.
+
     >>> loss = get_loss("kltv", mode="bernoulli")
     >>> round(loss(torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)).item(), 4)  # log 2 + tversky .4118
     1.1049

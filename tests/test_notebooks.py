@@ -6,7 +6,10 @@ import ast
 import re
 import sys
 import tomllib
+from inspect import isclass, isroutine
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import nbformat
 import pytest
@@ -14,11 +17,16 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from packaging.requirements import Requirement
 
+import cxr_tutorial
 from cxr_tutorial import __version__
+from cxr_tutorial.reader.bookext import introduced
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted([*(ROOT / "book").glob("*.ipynb"), *(ROOT / "book/experiments").glob("*.ipynb")])
+NUMBERED = [path for path in CHAPTERS if path.stem[:2].isdigit()]
 LONGEST_CELL = 40
+MEDIAN_CELL = 6  # lines with something on them, of the cells that a reader sees unfolded
+WORDS_PER_LINE = 8
 LARGEST_FILE = 1_000_000
 IMPORT_NAMES = {"scikit-learn": "sklearn", "pillow": "PIL", "lightning-fabric": "lightning_fabric"}
 CONFIG = (ROOT / "_config.yml").read_text()
@@ -88,6 +96,48 @@ def test_a_chapter_has_the_anatomy(path):
     assert path.stat().st_size <= LARGEST_FILE
 
 
+def unfolded(cell: NotebookNode) -> bool:
+    return cell.cell_type == "code" and not {"hide-input", "remove-cell"} & set(tags(cell))
+
+
+def reading(notebook: NotebookNode) -> list[str]:
+    """What would weary a reader of a chapter, in words."""
+    lines = [sum(bool(line.strip()) for line in cell.source.splitlines()) for cell in notebook.cells if unfolded(cell)]
+    words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
+    found = []
+    if (middle := median(lines)) > MEDIAN_CELL:
+        found.append(f"half of the code cells have {middle:g} lines or more, above {MEDIAN_CELL}: split some")
+    if words < WORDS_PER_LINE * sum(lines):
+        found.append(f"{words} words for {sum(lines)} lines of code: say more, or fold what only draws (hide-input)")
+    for one, two in pairwise(notebook.cells):
+        if unfolded(one) and unfolded(two) and "parameters" not in tags(one) + tags(two):
+            found.append(f"two code cells without a sentence between them: {two.source.splitlines()[0]!r}")
+    for cell in notebook.cells:
+        if "plt.show()" in cell.source and not cell.metadata.get("mystnb", {}).get("image", {}).get("alt"):
+            found.append(f"a picture without alt text: {cell.source.splitlines()[0]!r}")
+    return found
+
+
+@pytest.mark.parametrize("path", NUMBERED, ids=lambda path: path.stem)
+def test_a_chapter_can_be_read(path):
+    assert reading(nbformat.read(path, as_version=4)) == []
+
+
+def public_names() -> dict[str, int]:
+    """Functions and classes that `import cxr_tutorial` shows, and all that say so, with their chapter."""
+    said = {name.rpartition(".")[2]: number for number, names in introduced().items() for name in names}
+    shown = [name for name in cxr_tutorial.__all__ if isroutine(one := getattr(cxr_tutorial, name)) or isclass(one)]
+    return {name: said.get(name, 0) for name in shown} | said
+
+
+@pytest.mark.parametrize(("name", "number"), public_names().items())
+def test_a_public_name_stands_in_the_chapter_that_introduces_it(name, number):
+    assert number, f"the docstring of {name} does not say in which chapter it is introduced"
+    [path] = [path for path in NUMBERED if int(path.stem[:2]) == number]
+    text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+    assert re.search(rf"\b{name}\b", text), f"{path.stem} does not mention {name}"
+
+
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_its_first_code_cell_makes_a_fresh_session_ready(path):
     """The same cell everywhere: it knows this edition and the one public address."""
@@ -125,6 +175,22 @@ def printed(*, tagged: bool) -> NotebookNode:
 )
 def test_the_lint_sees(cell, complaint):
     found = problems(chapter(cell))
+    assert (found == []) if complaint is None else (complaint in found[0])
+
+
+@pytest.mark.parametrize(
+    ("cells", "complaint"),
+    [
+        ([new_code_cell("x = 1"), new_markdown_cell("word " * 20), new_code_cell("y = 2")], None),
+        ([new_code_cell("x = 1\n" * 7), new_markdown_cell("word " * 200)], "7 lines or more"),
+        ([new_code_cell("x = 1"), new_markdown_cell("too few words")], "words for 1 lines"),
+        ([new_code_cell("x = 1"), new_code_cell("y = 2"), new_markdown_cell("word " * 20)], "without a sentence"),
+        ([new_code_cell("plt.show()"), new_markdown_cell("word " * 20)], "without alt text"),
+        ([new_code_cell("x = 1\n" * 30, metadata={"tags": ["hide-input"]}), new_code_cell("y = 2")], "words for 1"),
+    ],
+)
+def test_the_lint_sees_what_wearies(cells, complaint):
+    found = reading(new_notebook(cells=cells))
     assert (found == []) if complaint is None else (complaint in found[0])
 
 

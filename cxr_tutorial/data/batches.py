@@ -42,6 +42,8 @@ class CachedSet:
         is kept, so that a moved or turned mask is cut where the full-size one would be.
     rows : (N,) the rows of this view.
     ids, labels, has_mask : of this view; a label of -1 is unknown.
+
+    Introduced in chapter 1.
     """
 
     images: NDArray[np.uint8]
@@ -197,6 +199,8 @@ class Augmentation:
     one against the other. elastic : part of the side, displacement of a smooth random 4x4 field.
     gamma : log of the exponent. shade : a smooth 4x4 field added to the picture (0 ... 1 grey values).
     noise : standard deviation. flip : probability.
+
+    Introduced in chapter 1.
     """
 
     rotate: float = 6.0

@@ -16,7 +16,10 @@ from cxr_tutorial.errors import InputError
 
 @dataclass(frozen=True)
 class Finding:
-    """One lesion: what it is and where, in pixels of the image it belongs to."""
+    """One lesion: what it is and where, in pixels of the image it belongs to.
+
+    Introduced in chapter 1.
+    """
 
     kind: str
     row: float
@@ -39,6 +42,8 @@ class Example:
     source : the data set, such as `"jsrt"`.
     spacing_mm : (row, column) millimetres per pixel of `image`, None where unknown.
     findings : lesions whose place is known.
+
+    Introduced in chapter 1.
     """
 
     image: NDArray[np.float32]
@@ -57,6 +62,8 @@ class Entry:
 
     `version` changes when the pixels behind the entry change (file sizes and times, or a generator's
     parameters): the cache in `batches` is keyed by it.
+
+    Introduced in chapter 1.
     """
 
     id: str
@@ -80,6 +87,8 @@ class Examples(Sequence[Example]):
     release : which release of the data set was found, in words.
     read_all : decodes the examples behind several entries, one after the other, where that is faster than one by
         one; iterating uses it.
+
+    Introduced in chapter 1.
     """
 
     entries: tuple[Entry, ...]

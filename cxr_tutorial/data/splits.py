@@ -174,6 +174,8 @@ def public_split(name: str) -> Split:
     masked ones), after G. Gaal et al., arXiv:2003.10304; use them beside published numbers. They are by
     picture: `shared_patients` says where that matters.
 
+    Introduced in chapter 1.
+
     >>> [len(part) for part in public_split("jsrt").parts().values()]
     [172, 25, 50]
     """
@@ -184,6 +186,8 @@ def public_folds(name: str) -> dict[str, Split]:
     """The published lists for classification: `"fold-0"` ... `"fold-9"` and `"default"`, of `mednet` 2.1.0.
 
     They exist for `"montgomery"` and `"shenzhen"`, and are by picture like `public_split`.
+
+    Introduced in chapter 11.
 
     >>> len(public_folds("shenzhen")), len(public_folds("montgomery")["default"].test)
     (11, 28)

@@ -72,6 +72,8 @@ class Segmentor(nn.Module):
     Source: the three ideas are the paper's (abstract); that all eight nets are one class with three
     flags, the widths and the summing rule are this project's reading (see the paper-to-code map).
 
+    Introduced in chapter 5.
+
     >>> S = Segmentor("tiny", pyramid=False, progressive=False, attention=False)
     >>> S(torch.zeros(2, 1, 17, 30)).logits.shape
     torch.Size([2, 1, 17, 30])
@@ -154,6 +156,8 @@ class Segmentor(nn.Module):
 
 def build_segmentor(net: str = "ppaunet", widths: Sequence[int] | str = "small", **options: Any) -> Segmentor:
     """The segmentor called `net`: `unet` and the flags' initials before it (p, g, a).
+
+    Introduced in chapter 6.
 
     >>> build_segmentor("aunet", "tiny").attention
     True

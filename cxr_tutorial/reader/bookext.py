@@ -6,6 +6,7 @@ docstrings the way this package writes them. `_config.yml` names this module as 
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import re
@@ -28,6 +29,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("config-inited", _configure, priority=1)
     app.connect("env-before-read-docs", execute_side_by_side)
     app.connect("doctree-read", tell_time)
+    app.connect("doctree-read", _name_what_is_introduced)
     app.connect("builder-inited", _copy_plotly)
     app.connect("html-page-context", _load_plotly)
     app.connect("autodoc-process-docstring", _house_style, priority=1)
@@ -119,6 +121,55 @@ def _load_plotly(app: Any, page: str, template: str, context: dict[str, Any], do
         app.add_js_file(None, body='addEventListener("load", () => dispatchEvent(new Event("resize")))')
 
 
+INTRODUCED = r"Introduced in chapter\s+(\d+)"
+
+
+def introduced() -> dict[int, list[str]]:
+    """The full names of what the package says is introduced in each chapter, in the order of the files.
+
+    >>> "cxr_tutorial.losses.tversky" in introduced()[2]
+    True
+    """
+    package, names = Path(__file__).parents[1], dict[int, list[str]]()
+    for file in sorted(package.rglob("*.py")):
+        room = ".".join(file.relative_to(package.parent).with_suffix("").parts)
+        for node in ast.parse(file.read_text()).body:
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+                continue
+            if said := re.search(INTRODUCED, ast.get_docstring(node) or ""):
+                names.setdefault(int(said[1]), []).append(f"{room}.{node.name}")
+    return names
+
+
+def _name_what_is_introduced(app: Any, doctree: Any) -> None:
+    """At the end of a chapter, links to the pages of all names that say that it introduces them."""
+    from docutils import nodes
+    from sphinx.addnodes import pending_xref
+
+    names = introduced().get(_chapter(app.env.docname), [])
+    sections = [node for node in doctree.findall(nodes.section) if node["names"] == ["next"]]
+    if not names or not sections:
+        return
+    paragraph = nodes.paragraph(
+        "", "", nodes.strong("", "In the package"), nodes.Text(": what this chapter introduced. ")
+    )
+    for name in names:
+        link = {"refdomain": "py", "reftype": "obj", "reftarget": name, "refexplicit": True, "refwarn": True}
+        paragraph += pending_xref("", nodes.literal("", name.rpartition(".")[2]), refdoc=app.env.docname, **link)
+        paragraph += nodes.Text(", " if name != names[-1] else ".")
+    sections[-1] += paragraph
+
+
+def _chapter(page: str) -> int:
+    """The number in a page's name, 0 if it is no chapter."""
+    found = re.search(r"(?:^|/)(\d\d)-", page)
+    return int(found[1]) if found else 0
+
+
+def _linked(said: re.Match[str], page: str | None) -> str:
+    return f"Introduced in :doc:`chapter {said[1]} </{page}>`" if page else said[0]
+
+
 _ENTRIES = ("Parameters", "Attributes", "Raises")
 _PROSE = ("Returns", "Yields")
 
@@ -129,7 +180,9 @@ def _house_style(app: Any, what: str, name: str, obj: Any, options: Any, lines: 
     Parameters, Attributes and Raises hold entries `name, name : what it is`, Returns and Yields hold prose;
     napoleon would take the text after the colon, and the prose, for types.
     """
-    lines[:] = _with_math("\n".join(_rewritten(lines))).split("\n")
+    text = _with_math("\n".join(_rewritten(lines)))
+    chapters = {_chapter(page): page for page in app.env.found_docs}
+    lines[:] = re.sub(INTRODUCED, lambda said: _linked(said, chapters.get(int(said[1]))), text).split("\n")
 
 
 def _skip_tuple_fields(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:

@@ -48,7 +48,10 @@ def trained_seconds(path: Path) -> float:
 
 
 def save_weights(path: str | Path, model: Segmentor | Discriminator) -> None:
-    """Write a network's weights, with what is needed to build it again, as one safetensors file."""
+    """Write a network's weights, with what is needed to build it again, as one safetensors file.
+
+    Introduced in chapter 9.
+    """
     from safetensors.torch import save_file
 
     path = Path(path)
@@ -61,6 +64,8 @@ def save_weights(path: str | Path, model: Segmentor | Discriminator) -> None:
 
 def load_weights(path: str | Path) -> Segmentor:
     """Build the segmentor that `save_weights` wrote, ready for use.
+
+    Introduced in chapter 9.
 
     >>> import tempfile, pathlib
     >>> file = pathlib.Path(tempfile.mkdtemp()) / "tiny.safetensors"

@@ -53,6 +53,8 @@ class Recipe:
     depends on its neighbours. So it is with `norm="group"` and `"instance"`. With `"batch"` every draw of every process
     is normalised by its own pictures: many small parts are another, noisier training than one large batch; process 0's
     running statistics are kept. Terms over some pictures only (known class, hidden mask) are means over a part's own.
+
+    Introduced in chapter 2.
     """
 
     loss: str = "xe-tversky"

@@ -1,6 +1,8 @@
 from types import SimpleNamespace
 
 import plotly.graph_objects as go
+from docutils import nodes
+from sphinx.addnodes import pending_xref
 
 from cxr_tutorial.reader import bookext
 from cxr_tutorial.reader.bookext import PLOTLY_MIME, PlotlyRenderer, package_fingerprint
@@ -47,9 +49,12 @@ def test_the_fingerprint_follows_the_code(tmp_path, monkeypatch):
     assert package_fingerprint() != before
 
 
+APP = SimpleNamespace(env=SimpleNamespace(found_docs={"book/intro", "book/04-kltv"}, docname="book/04-kltv"))
+
+
 def rewritten(text):
     lines = text.strip("\n").split("\n")
-    bookext._house_style(None, "function", "f", None, None, lines)
+    bookext._house_style(APP, "function", "f", None, None, lines)
     return "\n".join(lines)
 
 
@@ -78,5 +83,21 @@ def test_displayed_equations_keep_their_indent():
 
 def test_a_name_without_docstring_passes():
     lines: list[str] = []
-    bookext._house_style(None, "data", "NAME", None, None, lines)
+    bookext._house_style(APP, "data", "NAME", None, None, lines)
     assert lines == [""]
+
+
+def test_a_docstring_links_to_its_chapter_if_the_book_has_it():
+    assert rewritten("Introduced in chapter 4.") == "Introduced in :doc:`chapter 4 </book/04-kltv>`."
+    assert rewritten("Introduced in chapter 5.") == "Introduced in chapter 5."
+
+
+def test_a_chapter_ends_with_links_to_what_it_introduces():
+    def linked_at_the_end_of(*sections):
+        page = nodes.section("", *(nodes.section("", names=[name]) for name in sections))
+        bookext._name_what_is_introduced(APP, page)
+        return [link["reftarget"] for link in page.children[-1].findall(pending_xref)]
+
+    assert "cxr_tutorial.losses.kl_tversky" in linked_at_the_end_of("summary", "next")
+    assert linked_at_the_end_of("next", "summary") == []
+    assert linked_at_the_end_of("summary") == []
