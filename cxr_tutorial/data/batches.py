@@ -399,7 +399,7 @@ class Batches:
 
 def _mixed(*numbers: int) -> int:
     """One seed from several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1  # NumPy 1 does not shift it
 
 
 def _stream(
