@@ -4,8 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 PAGE ?= 02-tversky
+CHROMIUM ?= chromium --headless --no-sandbox --disable-gpu --disable-background-networking --no-pdf-header-footer \
+  --virtual-time-budget=20000
 
-.PHONY: book page test site-test serve lint assignments slides clean
+.PHONY: book page pdf test site-test serve lint assignments slides clean
 .DELETE_ON_ERROR:
 
 book: $(VENV)/book.installed  ## run every chapter and build _build/html
@@ -29,6 +31,14 @@ lint: $(VENV)/test.installed  ## style, spelling, types and floors
 	$(BIN)/ruff format --check
 	$(BIN)/codespell
 	$(BIN)/mypy
+
+pdf: book  ## the whole book on paper, _build/cxr-tutorial.pdf; wants Debian's chromium and poppler-utils
+	rm -rf _build/pdf && mkdir -p _build/pdf
+	for page in $$(sed -nE 's/^.*(root|file): //p' _toc.yml); do \
+	  $(CHROMIUM) --print-to-pdf=_build/pdf/$$(ls _build/pdf | wc -l | xargs printf %02d).pdf \
+	    "file://$(CURDIR)/_build/html/$$page.html" || exit 1; \
+	done
+	pdfunite _build/pdf/*.pdf _build/cxr-tutorial.pdf
 
 assignments: $(VENV)/test.installed  ## student release, its zip and the teacher's course in _build/assignments
 	$(BIN)/cxr-tutorial classroom build
