@@ -7,7 +7,7 @@ PAGE ?= 02-tversky
 CHROMIUM ?= chromium --headless --no-sandbox --disable-gpu --disable-background-networking --no-pdf-header-footer \
   --virtual-time-budget=20000
 
-.PHONY: book page pdf test site-test serve lint assignments slides clean
+.PHONY: book page pdf test site-test lowest serve lint assignments slides clean
 .DELETE_ON_ERROR:
 
 book: $(VENV)/book.installed  ## run every chapter and build _build/html
@@ -25,6 +25,13 @@ test: $(VENV)/test.installed lint  ## lint, unit tests and doctests, then every 
 
 site-test: $(VENV)/test.installed book  ## every page in Chromium, without a network: light, dark, on a phone
 	$(BIN)/pytest tests/site -n 2
+
+lowest:  ## every chapter with the oldest versions that pyproject.toml allows; torch as in constraints.txt
+	rm -rf _build/lowest && $(PYTHON) -m venv _build/lowest
+	(grep ^torch== constraints.txt; sed -nE '/^(dependencies|book) = \[/,/^\]/s/^    "([a-z-]+)>=([0-9a-z.]+).*/\1==\2/p' \
+	  pyproject.toml | grep -v ^torch==) > _build/lowest/constraints.txt
+	_build/lowest/bin/python -m pip install --quiet -c _build/lowest/constraints.txt '.[book]' nbval pytest-xdist
+	OMP_NUM_THREADS=1 _build/lowest/bin/pytest --nbval-lax book -n 2 --dist loadfile
 
 lint: $(VENV)/test.installed  ## style, spelling, types and floors
 	$(BIN)/ruff check

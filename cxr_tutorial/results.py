@@ -65,7 +65,7 @@ class Record:
 
     @property
     def group(self) -> str | None:
-        """The name of the folder that it lies in beside others: what the runs were made for."""
+        """The name of the folder that it lies in beside others, which says what the runs were made for."""
         return self.folder.parent.name if self.folder else None
 
 

@@ -62,7 +62,7 @@ class CachedSet:
 
     @property
     def masks(self) -> NDArray[np.bool_]:
-        """(M, S, S) masks of the whole set: the pixels that are covered by more than one half."""
+        """(M, S, S) masks of the whole set, true for the pixels that are covered by more than one half."""
         return self.coverage > 127
 
     def select(self, ids: Iterable[str]) -> CachedSet:
@@ -91,7 +91,7 @@ class CachedSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of all that a training can see: ids, labels, pictures and visible masks."""
+        """SHA-256 of all that a training can see, which is ids, labels, pictures and visible masks."""
         digest = hashlib.sha256(json.dumps([self.ids, self.labels.tolist(), self.has_mask.tolist()]).encode())
         for row, visible in zip(self.rows, self.has_mask, strict=True):
             digest.update(self.images[row].tobytes())

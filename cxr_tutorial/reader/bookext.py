@@ -33,6 +33,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("builder-inited", _copy_plotly)
     app.connect("html-page-context", _load_plotly)
     app.connect("autodoc-process-docstring", _house_style, priority=1)
+    app.connect("autodoc-process-signature", _readable_defaults)
     app.connect("autodoc-skip-member", _skip_tuple_fields)
     return {"version": metadata.version("cxr-tutorial"), "parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -183,6 +184,13 @@ def _house_style(app: Any, what: str, name: str, obj: Any, options: Any, lines: 
     text = _with_math("\n".join(_rewritten(lines)))
     chapters = {_chapter(page): page for page in app.env.found_docs}
     lines[:] = re.sub(INTRODUCED, lambda said: _linked(said, chapters.get(int(said[1]))), text).split("\n")
+
+
+def _readable_defaults(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Defaults that are no Python, such as `<factory>`, as `...`: Sphinx would not read such a signature."""
+    return re.sub(r"<[^<>]*>", "...", signature) if signature else signature, returns
 
 
 def _skip_tuple_fields(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:

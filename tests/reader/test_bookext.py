@@ -87,6 +87,12 @@ def test_a_name_without_docstring_passes():
     assert lines == [""]
 
 
+def test_a_default_that_is_no_python_is_three_dots():
+    read = bookext._readable_defaults
+    assert read(APP, "class", "C", None, None, "(a: int = <factory>)", "int") == ("(a: int = ...)", "int")
+    assert read(APP, "class", "C", None, None, None, None) == (None, None)
+
+
 def test_a_docstring_links_to_its_chapter_if_the_book_has_it():
     assert rewritten("Introduced in chapter 4.") == "Introduced in :doc:`chapter 4 </book/04-kltv>`."
     assert rewritten("Introduced in chapter 5.") == "Introduced in chapter 5."
