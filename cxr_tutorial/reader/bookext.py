@@ -30,6 +30,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("env-before-read-docs", execute_side_by_side)
     app.connect("doctree-read", tell_time)
     app.connect("doctree-read", _name_what_is_introduced)
+    app.connect("doctree-resolved", _tell_terms)
     app.connect("builder-inited", _copy_plotly)
     app.connect("html-page-context", _load_plotly)
     app.connect("autodoc-process-docstring", _house_style, priority=1)
@@ -159,6 +160,36 @@ def _name_what_is_introduced(app: Any, doctree: Any) -> None:
         paragraph += pending_xref("", nodes.literal("", name.rpartition(".")[2]), refdoc=app.env.docname, **link)
         paragraph += nodes.Text(", " if name != names[-1] else ".")
     sections[-1] += paragraph
+
+
+GLOSSARY = "book/glossary"
+
+
+def _tell_terms(app: Any, doctree: Any, page: str) -> None:
+    """A link to a term of the glossary says what the term means when the mouse rests on it."""
+    from docutils import nodes
+
+    if GLOSSARY not in app.env.found_docs:
+        return
+    if not hasattr(app, "cxr_terms"):
+        app.cxr_terms = dict(_terms(app.env.get_doctree(GLOSSARY)))
+    for link in doctree.findall(nodes.reference):
+        place = link.get("refid") or link.get("refuri", "").rpartition("#")[2]
+        if place in app.cxr_terms:
+            link["reftitle"] = app.cxr_terms[place]
+
+
+def _terms(glossary: Any) -> Iterator[tuple[str, str]]:
+    """The place of each term on the glossary's page and the first paragraph of what it means, as plain text."""
+    from docutils import nodes
+
+    for item in glossary.findall(nodes.definition_list_item):
+        paragraph = next(item.findall(nodes.paragraph))
+        for formula in list(paragraph.findall(nodes.math)):
+            if "\\" in formula.astext():
+                formula.replace_self(nodes.Text("…"))
+        for term in item.findall(nodes.term):
+            yield from ((place, " ".join(paragraph.astext().split())) for place in term["ids"])
 
 
 def _chapter(page: str) -> int:

@@ -107,3 +107,14 @@ def test_a_chapter_ends_with_links_to_what_it_introduces():
     assert "cxr_tutorial.losses.kl_tversky" in linked_at_the_end_of("summary", "next")
     assert linked_at_the_end_of("next", "summary") == []
     assert linked_at_the_end_of("summary") == []
+
+
+def test_a_link_to_a_term_says_what_it_means():
+    meaning = nodes.paragraph("", "", nodes.Text("The share\nof "), nodes.math("", r"\mu"), nodes.Text(" rays."))
+    item = nodes.definition_list_item("", nodes.term("", ids=["term-x"]), nodes.definition("", meaning))
+    env = SimpleNamespace(found_docs={"book/glossary"}, get_doctree=lambda page: nodes.section("", item))
+    links = nodes.paragraph(
+        "", "", nodes.reference(refuri="glossary.html#term-x"), nodes.reference(refuri="https://example.org")
+    )
+    bookext._tell_terms(SimpleNamespace(env=env), links, "book/01-x")
+    assert [link.get("reftitle") for link in links.findall(nodes.reference)] == ["The share of … rays.", None]
