@@ -83,7 +83,7 @@ def explorer(records: Iterable[Record]) -> Figure:
         }
         for view, state in states.items()
     ]
-    place = {"x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom", "pad": {"b": 12}, "font": {"size": 12}}
+    place = {"x": 1, "xanchor": "right", "y": 1.0, "yanchor": "bottom", "pad": {"b": 12}, "font": {"size": 12}}
     chart.update_layout(updatemenus=[place | {"buttons": buttons, "showactive": True, "bgcolor": "#F3F3F3"}])
     chart.update_xaxes(title=views[first][0][2])
     chart.update_yaxes(type="category", autorange="reversed", automargin=True, tickfont={"size": 11})
