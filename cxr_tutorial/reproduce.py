@@ -171,7 +171,7 @@ def _rule(record: Record, again: Record) -> tuple[bool, str]:
             return False, f"the record does not name the {name}"
         if one != other:
             return False, f"the {name} is {other!r} here and was {one!r}"
-    return True, f"same device ({was.device}), torch and NumPy, a budget that repeats"
+    return True, f"same device ({was.device}; {was.processor}), torch and NumPy, a budget that repeats"
 
 
 def _rows(file: Path) -> dict[tuple[str, ...], dict[str, Any]]:

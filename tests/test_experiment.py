@@ -49,6 +49,9 @@ def test_the_time_of_an_interrupted_run_is_not_forgotten(tmp_path, monkeypatch):
             run(config, tmp_path / "run", progress=False)
     checkpoint = tmp_path / ".run.unfinished" / "checkpoint.pt"
     state = torch.load(checkpoint, weights_only=True)
+    checkpoint.write_text("half")
+    with pytest.raises(InputError, match="cannot be read as a checkpoint"):
+        run(config, tmp_path / "run", progress=False)
     save_checkpoint(checkpoint, state | {"seconds": 100.0})
     assert 100 < run(config, tmp_path / "run", progress=False).provenance.wall_seconds < 160
 

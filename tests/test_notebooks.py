@@ -24,6 +24,7 @@ from cxr_tutorial.reader.bookext import introduced
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted([*(ROOT / "book").glob("*.ipynb"), *(ROOT / "book/experiments").glob("*.ipynb")])
 NUMBERED = [path for path in CHAPTERS if path.stem[:2].isdigit()]
+ASSIGNMENTS = sorted((ROOT / "assignments").glob("*.ipynb"))
 LONGEST_CELL = 40
 MEDIAN_CELL = 6  # lines with something on them, of the cells that a reader sees unfolded
 WORDS_PER_LINE = 8
@@ -94,6 +95,12 @@ def test_a_chapter_has_the_anatomy(path):
     nbformat.validate(notebook)
     assert problems(notebook) == []
     assert path.stat().st_size <= LARGEST_FILE
+
+
+@pytest.mark.parametrize("path", ASSIGNMENTS, ids=lambda path: path.stem)
+def test_an_assignment_has_no_long_cell(path):
+    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert max(len(cell.source.splitlines()) for cell in code) <= LONGEST_CELL
 
 
 def unfolded(cell: NotebookNode) -> bool:

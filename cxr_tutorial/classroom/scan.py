@@ -17,7 +17,7 @@ SHORTEST = 18  # characters without blanks: shorter lines say nothing
 SEPARATE = 30  # and a region of fewer is looked for as a whole
 TEXT = frozenset({".py", ".ipynb", ".html", ".js", ".txt", ".md", ".json", ".csv", ".toml", ".xml", ".rst", ".cff", ""})
 PUBLIC = ("#", "import ", "from ")  # lines of these kinds are no secrets
-VENDORED = ("/vendor/", "/mathjax/", "/html-manager/", "/_static/plotly", "/_sphinx_design_static/")
+VENDORED = ("/vendor/", "/mathjax/", "/_static/plotly", "/_sphinx_design_static/")
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ def _execute(path: Path, timeout: int) -> tuple[Any, float] | None:
     result = single_nb_execution(
         notebook, cwd=str(path.parent.absolute()), allow_errors=False, timeout=timeout, meta_override=True
     )
+    notebook.metadata.pop("widgets", None)  # what a live figure drew; no page shows it without a kernel
     return None if result.err else (notebook, result.time)
 
 

@@ -7,6 +7,7 @@ docstrings the way this package writes them. `_config.yml` names this module as 
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import os
 import re
@@ -126,6 +127,7 @@ def _load_plotly(app: Any, page: str, template: str, context: dict[str, Any], do
 INTRODUCED = r"Introduced in chapter\s+(\d+)"
 
 
+@functools.cache
 def introduced() -> dict[int, list[str]]:
     """The full names of what the package says is introduced in each chapter, in the order of the files.
 

@@ -44,7 +44,7 @@ def load_checkpoint(path: Path, run: dict[str, Any]) -> dict[str, Any]:
 
 def trained_seconds(path: Path) -> float:
     """How long the training of this checkpoint has taken, over all calls that went on with it; 0 if there is none."""
-    return float(torch.load(path, map_location="cpu", weights_only=True)["seconds"]) if path.exists() else 0.0
+    return float(load_checkpoint(path, {})["seconds"]) if path.exists() else 0.0
 
 
 def save_weights(path: str | Path, model: Segmentor | Discriminator) -> None:

@@ -90,8 +90,7 @@ def open_page(browser, address):
 
 
 def _note(page, answer):
-    icon_font = answer.url.split("?")[0].endswith((".ttf", ".woff", ".woff2", ".eot"))  # the widgets' ship without
-    if answer.status >= 400 and not icon_font:
+    if answer.status >= 400:
         page.troubles.append(f"{answer.status} for {answer.url}")
 
 
