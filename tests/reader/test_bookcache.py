@@ -19,7 +19,7 @@ def book(tmp_path_factory):
     """Two notebooks that work, one that fails, and what was run at first and when nothing had changed."""
     folder = tmp_path_factory.mktemp("book")
     sources = {
-        "fine": "import os\nprint(os.environ['OMP_NUM_THREADS'])",
+        "fine": "import os, ipywidgets\nprint(os.environ['OMP_NUM_THREADS'])\nipywidgets.IntSlider()",
         "where": "from pathlib import Path\nprint(Path.cwd().name)",
         "broken": "1 / 0",
     }
@@ -32,9 +32,12 @@ def book(tmp_path_factory):
     return SimpleNamespace(folder=folder, cache=get_cache(cache), runs=runs)
 
 
+def merged(book, name):
+    return book.cache.merge_match_into_notebook(nbformat.read(book.folder / f"{name}.ipynb", as_version=4))[1]
+
+
 def printed(book, name):
-    _, merged = book.cache.merge_match_into_notebook(nbformat.read(book.folder / f"{name}.ipynb", as_version=4))
-    return merged.cells[0].outputs[0].text.strip()
+    return merged(book, name).cells[0].outputs[0].text.strip()
 
 
 def test_what_works_is_found_with_its_outputs_and_its_time(book):
@@ -42,6 +45,10 @@ def test_what_works_is_found_with_its_outputs_and_its_time(book):
     assert printed(book, "fine") == "1", "one thread each"
     assert printed(book, "where") == book.folder.name, "in its own folder"
     assert all(record.data["execution_seconds"] > 0 for record in book.cache.list_cache_records())
+
+
+def test_the_state_of_a_live_figure_is_not_kept(book):
+    assert "widgets" not in merged(book, "fine").metadata
 
 
 def test_what_fails_is_not_kept_and_what_is_kept_is_not_run_again(book):
