@@ -128,7 +128,7 @@ def test_a_page_is_whole_and_can_be_used_by_everybody(path, look, open_page):
 @pytest.mark.parametrize("path", [one for one in PAGES if "cxr-plotly" in (SITE / one).read_text()])
 def test_what_moves_changes_the_figure(path, open_page):
     page = open_page(path)
-    figures = page.locator(".cxr-plotly")
+    figures = page.locator(".cxr-plotly[role=figure]")
     for k in range(figures.count()):
         figure = figures.nth(k)
         slider = figure.locator(".slider-rail-touch-rect")
