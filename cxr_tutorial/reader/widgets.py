@@ -290,6 +290,52 @@ def explore_judge(discriminator: Discriminator, examples: Examples, size: int = 
     return _panel(draw, panels=2, picture=_with_mask(examples), grow=(-6, 6, 1, 0), confidence=(0.55, 1.0, 0.05, 1.0))
 
 
+def explore_budget(
+    learn: Callable[[str, int, int], Segmentor], methods: tuple[str, ...], test: Examples, most: int, size: int = 48
+) -> VBox:
+    """Choose a method, how many masks it sees and which, and see it trained on the spot, beside all tries before it.
+
+    Parameters
+    ----------
+    learn : trains a model by the name of the method, the number of masks and the seed of their choice.
+    methods : the names to choose from.
+    test : pictures the training does not see, at least one with a mask.
+    most : the largest number of masks, at least 2.
+    size : side of the square that the model sees.
+
+    Raises
+    ------
+    InputError : no test picture has a mask, or `most` is less than 2.
+    """
+    if most < 2:
+        raise InputError(f"most is {most}: a budget that can be moved needs at least 2 masks")
+    pictures, made = _with_mask(test), dict[tuple[str, int, int], tuple[Segmentor, float]]()
+    tests = [_small(test, name, size) for name in pictures]
+
+    def score(model: Segmentor) -> float:
+        guesses = [(_answer(model, image, {}).logits[0, 0] > 0).numpy() for image, _ in tests]
+        return float(np.mean([metrics.dice(g, mask) for g, (_, mask) in zip(guesses, tests, strict=True)]))
+
+    def draw(axes: list[Axes], picture: str, method: str, masks: int, seed: int) -> None:
+        chosen = method, masks, seed
+        if chosen not in made:
+            model = learn(*chosen)
+            made[chosen] = model, score(model)
+        image, mask = tests[pictures.index(picture)]
+        _show_answer(axes[0], image, mask, _answer(made[chosen][0], image, {}).logits)
+        for name, symbol in zip(methods, "osD^v", strict=False):
+            tried = [(m, dice) for (used, m, _), (_, dice) in made.items() if used == name]
+            if tried:
+                axes[1].plot(*zip(*tried, strict=True), symbol, ls="", label=name)
+        axes[1].plot(masks, made[chosen][1], "o", ms=14, mfc="none", color="#222222")
+        axes[1].set(xlabel="masks in training", xlim=(0, most + 1), ylim=(0, 1))
+        axes[1].set(title=f"mean Dice of {len(tests)} pictures {made[chosen][1]:.3f}")
+        axes[1].legend(loc="lower right")
+
+    masks = (1, most, 1, min(4, most))
+    return _panel(draw, panels=2, picture=pictures, method=methods, masks=masks, seed=(0, 9, 1, 0))
+
+
 def _answer(model: Segmentor, image: np.ndarray, instead: Mapping[Any, Any], **options: bool) -> SegmentorOutput:
     """What the model says of a picture (H, W) while some of its parts give out something else."""
     hooks = [part.register_forward_hook(hook) for part, hook in instead.items()]

@@ -129,6 +129,30 @@ def test_the_judge_answers_to_the_mask(titles, examples):
     assert titles[1] != first
 
 
+def test_a_budget_is_trained_once_and_its_tries_stay(titles, segmentor, examples, monkeypatch):
+    asked = []
+
+    def learn(method, masks, seed):
+        asked.append((method, masks, seed))
+        return segmentor
+
+    tries: list[int] = []
+    show = plt.show
+    monkeypatch.setattr(plt, "show", lambda: (show(), tries.append(sum(map(len, _tries())))))
+    panel = widgets.explore_budget(learn, ("alone", "teacher"), examples, most=8, size=32)
+    control(panel, "masks").value = 2
+    control(panel, "method").value = "teacher"
+    control(panel, "picture").value = examples.ids[1]
+    control(panel, "method").value = "alone"
+    assert asked == [("alone", 4, 0), ("alone", 2, 0), ("teacher", 2, 0)]
+    assert tries == [1, 2, 3, 3, 3]
+    assert titles[1].startswith("mean Dice of 3 pictures")
+
+
+def _tries():
+    return [line.get_xdata() for line in plt.gcf().axes[1].lines if not line.get_label().startswith("_")]
+
+
 def test_a_segmentor_without_the_idea_is_refused(examples):
     plain = Segmentor((4, 8), pyramid=False, progressive=False, attention=False)
     for explore in (widgets.explore_gates, widgets.explore_scale, widgets.explore_levels):
@@ -146,3 +170,8 @@ def test_another_picture_can_be_chosen(titles, examples):
 def test_a_set_without_masks_is_refused():
     with pytest.raises(InputError, match="no example has a mask"):
         widgets.explore_forces(Examples((), read=None, name="none"))
+
+
+def test_a_budget_that_cannot_be_moved_is_refused(examples, segmentor):
+    with pytest.raises(InputError, match="most is 1"):
+        widgets.explore_budget(lambda *_: segmentor, ("alone",), examples, most=1)
