@@ -19,9 +19,9 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     $$\hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}\, w + b$$
 
-    In `channels_last` order torch works through C values at a time; of eight or fewer two cores get in each other's way.
-    Here several pixels make one row of about 256 values: eight channels of 128 x 128 pixels take half the time, sixteen
-    would take twice as long. Figures, state and gradients are torch's; of gradients of gradients there are none.
+    In `channels_last` order torch works through C values at a time; with eight or fewer, two cores get in each other's
+    way. Here several pixels make one row of about 256 values: eight channels of 128 x 128 pixels take half the time,
+    sixteen would take twice as long. Figures, state and gradients are torch's; there are no gradients of gradients.
     Everywhere else (evaluation, a GPU, plain order, fp16, more channels) it is torch's own.
 
     >>> x = torch.rand(2, 8, 4, 4).contiguous(memory_format=torch.channels_last)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -14,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from cxr_tutorial.data.batches import Augmentation, Batch, Batches, CachedSet
 from cxr_tutorial.errors import InputError
@@ -23,7 +24,6 @@ from cxr_tutorial.train.checkpoint import load_checkpoint, save_checkpoint
 from cxr_tutorial.train.devices import start_fabric, with_shared_norm
 
 Model = TypeVar("Model", bound=nn.Module)
-Tensors = tuple[Tensor, ...] | list[Tensor]
 Look = Callable[[int, Mapping[str, nn.Module]], dict[str, float]]
 FETCH_EVERY = {"cpu": 1, "cuda": 50, "mps": 50}  # steps; fetching a term waits for the device
 
@@ -217,9 +217,9 @@ class Loop:
             "world_size": self.fabric.world_size,
         } | dict(about or {})
         self.models: dict[str, Any] = {}
+        self.means: dict[str, nn.Module] = {}
         self._bare = {name: one.model for name, one in learners.items()}
         self._optimizers: dict[str, Any] = {}
-        self._averages: dict[str, AveragedModel] = {}
         self._rates = {name: one.learning_rate for name, one in learners.items()}
         for name, one in learners.items():
             model = one.model.to(self.fabric.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
@@ -230,8 +230,8 @@ class Loop:
             )
             run: Any = torch.compile(model) if recipe.compile else model
             self.models[name], self._optimizers[name] = self.fabric.setup(run, optimizer)  # process 0's weights for all
-            self._averages[name] = AveragedModel(model, multi_avg_fn=self._move_mean, use_buffers=True)
-            self._averages[name].module.eval()
+            self.means[name] = deepcopy(model).eval()
+        self._moving = list(zip(*map(_by_kind, (self.means.values(), self._bare.values())), strict=True))
         self.step, self.seconds, self._part = 0, 0.0, 0
         self.history: list[dict[str, float]] = []
         self.looks: list[dict[str, float]] = []
@@ -246,10 +246,6 @@ class Loop:
         self._terms: dict[str, Any] = {}
         self._objectives: list[tuple[int, Tensor]] = []
         self._fetched = len(self.history)
-
-    @property
-    def means(self) -> dict[str, nn.Module]:
-        return {name: average.module for name, average in self._averages.items()}
 
     @property
     def done(self) -> float:
@@ -282,8 +278,7 @@ class Loop:
                 self._part = part
                 with self._gradients_apart():
                     yield self._batch()
-            for name, average in self._averages.items():
-                average.update_parameters(self._bare[name])
+            self._move_means()
             self.step += 1
             self._tick(time.perf_counter() - started)
             self.history.append({"step": self.step, "seconds": self.seconds} | self._terms)
@@ -358,12 +353,14 @@ class Loop:
                 row[name] = value
         self._objectives, self._fetched = [], len(self.history)
 
-    def _move_mean(self, average: Tensors, current: Tensors, _: Tensor | int) -> None:
-        """A running mean that follows closely at first: decay min(ema, (1 + n) / (10 + n)) after n steps."""
-        if average[0].is_floating_point():
-            torch._foreach_lerp_(average, current, 1 - min(self.recipe.ema, (1 + self.step) / (10 + self.step)))
-        else:
-            torch._foreach_copy_(average, current)
+    @torch.no_grad()
+    def _move_means(self) -> None:
+        """Running means that follow closely at first: decay min(ema, (1 + n) / (10 + n)) after n steps, at first 0."""
+        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step)) if self.step else 0.0
+        (means, weights), (seen, counted) = self._moving
+        torch._foreach_lerp_(means, weights, 1 - decay)
+        if seen:
+            torch._foreach_copy_(seen, counted)
 
     def _look(self) -> None:
         watch = self.watch
@@ -374,7 +371,7 @@ class Loop:
             self.looks.append({"step": self.step, "seconds": self.seconds} | seen)
 
     def _parts(self) -> dict[str, Mapping[str, Any]]:
-        return {"models": self._bare, "optimizers": self._optimizers, "averages": self._averages}
+        return {"models": self._bare, "optimizers": self._optimizers, "averages": self.means}
 
     def _save(self) -> None:
         self._fetch()
@@ -385,6 +382,13 @@ class Loop:
                 kind: {name: part.state_dict() for name, part in parts.items()} for kind, parts in self._parts().items()
             }
             save_checkpoint(self._file, now | states)
+
+
+def _by_kind(models: Iterable[nn.Module]) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights and statistics of all the models, and their counters, such as of batches seen."""
+    tensors = [one for model in models for one in chain(model.parameters(), model.buffers())]
+    real = [one for one in tensors if one.is_floating_point()]
+    return real, [one for one in tensors if not one.is_floating_point()]
 
 
 def _schedule(done: float, warmup: float) -> float:
