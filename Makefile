@@ -28,7 +28,7 @@ site-test: $(VENV)/test.installed book  ## every page in Chromium, without a net
 
 lowest:  ## every chapter with the oldest versions that pyproject.toml allows; torch as in constraints.txt
 	rm -rf _build/lowest && $(PYTHON) -m venv _build/lowest
-	(grep ^torch== constraints.txt; sed -nE '/^(dependencies|book) = \[/,/^\]/s/^    "([a-z-]+)>=([0-9a-z.]+).*/\1==\2/p' \
+	(grep ^torch== constraints.txt; sed -nE '/^(dependencies|book|sweep) = \[/,/^\]/s/^    "([a-z-]+)>=([0-9a-z.]+).*/\1==\2/p' \
 	  pyproject.toml | grep -v ^torch==) > _build/lowest/constraints.txt
 	_build/lowest/bin/python -m pip install --quiet -c _build/lowest/constraints.txt '.[book]' nbval pytest-xdist
 	OMP_NUM_THREADS=1 _build/lowest/bin/pytest --nbval-lax book -n 2 --dist loadfile

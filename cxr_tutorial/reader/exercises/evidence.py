@@ -36,7 +36,7 @@ _TWO_SEEDS = Predict(
         "s² = (.002² + .002²) / (2 - 1), so s = .00283.",
         "12.71 · s / √2.",
     ),
-    "The interval is twice as wide as the effect: two seeds can show next to nothing.",
+    "The half-width is twice the effect: two seeds can show next to nothing.",
 )
 
 
