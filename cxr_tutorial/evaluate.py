@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from cxr_tutorial.data.batches import Augmentation, augment
 from cxr_tutorial.data.example import Example, Examples
-from cxr_tutorial.data.images import resize_image, resize_mask, standardize
+from cxr_tutorial.data.images import mask_coverage, resize_image, standardize
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.metrics import auc, balanced_accuracy, bootstrap_ci, calibration_error, segmentation_metrics
 
@@ -95,6 +96,8 @@ def evaluate_classes(
     segmentor: nn.Module | None = None,
     mask: str = "predicted",
     views: tuple[View, View] = (_as_is, _as_is),
+    changed: Augmentation | None = None,
+    times: int = 16,
     batch_size: int = 32,
 ) -> list[dict[str, Any]]:
     r"""What D says about every example whose class is known.
@@ -112,6 +115,8 @@ def evaluate_classes(
     segmentor : draws the masks of `mask="predicted"`.
     mask : `"predicted"`, S(x); `"true"`, the oracle's; `"blank"`, all 0.
     views : what is done to a true mask and to a predicted one before D sees it, as in training.
+    changed, times : if `changed` is given, each picture is shown so many times, changed anew as in training, and its
+        logits are the mean (test-time augmentation); the draws are the same in every call.
 
     Returns
     -------
@@ -132,21 +137,31 @@ def evaluate_classes(
         raise InputError(f"{examples.name}: none of {len(examples)} examples has what D is tested on")
     device = next(discriminator.parameters()).device
     discriminator.eval()
+
+    def ask(image: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+        x = standardize(image)
+        if mask == "predicted" and segmentor is not None:
+            drawn = segmentor.eval()(x.contiguous(memory_format=torch.channels_last)).logits.float().sigmoid()
+            m = views[1](drawn)
+        else:
+            m = views[0](true) if mask == "true" else torch.zeros_like(x)
+        return discriminator(x, m).double()
+
     rows = []
     for start in range(0, len(keep), batch_size):
         some = [examples[i] for i in keep[start : start + batch_size]]
-        small = np.stack([resize_image(example.image, (size, size)) for example in some])
-        image = standardize(torch.from_numpy(small).unsqueeze(1).to(device))
+        image = torch.from_numpy(np.stack([resize_image(e.image, (size, size)) for e in some])).unsqueeze(1).to(device)
+        covered = torch.zeros_like(image)
+        if mask == "true":
+            coverage = np.stack([mask_coverage(e.mask, (size, size)) for e in some if e.mask is not None])
+            covered = torch.from_numpy(coverage).unsqueeze(1).to(device).float() / 255
+        generator = torch.Generator(device).manual_seed(start)
         with torch.inference_mode():
-            if mask == "predicted" and segmentor is not None:
-                m = segmentor.eval()(image.contiguous(memory_format=torch.channels_last)).logits.float().sigmoid()
-                m = views[1](m)
-            elif mask == "true":
-                masks = np.stack([resize_mask(e.mask, (size, size)) for e in some if e.mask is not None])
-                m = views[0](torch.from_numpy(masks).unsqueeze(1).to(device).float())
+            if changed is None:
+                logits = ask(image, (covered > 0.5).float()).cpu()
             else:
-                m = torch.zeros_like(image)
-            logits = discriminator(image, m).double().cpu()
+                shown = (augment(image, covered, changed, generator) for _ in range(times))
+                logits = torch.stack([ask(*pair) for pair in shown]).mean(dim=0).cpu()
         q, real = logits.softmax(1), logits[:, :-1].softmax(1)  # the latter even where q_K is 1 to the last digit
         for example, of_real, of_all in zip(some, real, q, strict=True):
             about = {"id": example.id, "patient": example.patient, "source": example.source, "label": example.label}

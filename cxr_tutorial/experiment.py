@@ -22,6 +22,7 @@ from cxr_tutorial.data.example import Examples
 from cxr_tutorial.data.splits import Split, kfold, label_budget, patient_split, public_folds, public_split
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.evaluate import evaluate, evaluate_classes, summarize, summarize_classes
+from cxr_tutorial.lungs import crop_to_lungs
 from cxr_tutorial.nets.discriminator import Discriminator
 from cxr_tutorial.nets.segmentor import Segmentor, build_segmentor
 from cxr_tutorial.results import (
@@ -66,6 +67,7 @@ METHODS = (
     "multi-task",
     "classifier",
     "masked-classifier",
+    "lungs-classifier",
 )
 
 
@@ -88,6 +90,8 @@ class Config:
     seed : of the weights, the draws, the label budget and the patient split.
     test_data : more sets, all of whose masks are compared.
     validate_every : steps between looks at the validation part (0: none); writes `curve.csv`.
+    lungs_size : pixels per side at which the net of `start` finds the lungs that lungs-classifier crops to.
+    views : how many times each picture is shown to D in the tests, changed anew as in training; 0: once, as it is.
     """
 
     data: str = "synthetic"
@@ -108,12 +112,16 @@ class Config:
     seed: int = 0
     test_data: tuple[str, ...] = ()
     validate_every: int = 0
+    lungs_size: int = 128
+    views: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(f"unknown method {self.method!r}: choose one of {', '.join(METHODS)}")
-        if self.method == "masked-classifier" and self.start is None:
-            raise InputError("masked-classifier does not train the net that draws the masks: name its weights by start")
+        if self.method in ("masked-classifier", "lungs-classifier") and self.start is None:
+            raise InputError(f"{self.method} does not train the net that draws the masks: name its weights by start")
+        if self.views < 0 or self.lungs_size < 16:
+            raise InputError(f"views must be >= 0 and lungs_size >= 16, got {self.views} and {self.lungs_size}")
         if not re.fullmatch(r"public|patient|(patient-)?fold-\d", self.split):
             raise InputError(f"unknown split {self.split!r}: choose public, patient, fold-0 ... or patient-fold-0 ...")
 
@@ -223,9 +231,10 @@ def train(
         return Trained(fit.model, None, fit.history, fit.looks)
     torch.manual_seed(config.seed)
     discriminator = Discriminator(**game.discriminator)
-    if config.method in ("classifier", "masked-classifier"):
+    if config.method in ("classifier", "masked-classifier", "lungs-classifier"):
         drawing = model if config.method == "masked-classifier" else None
-        alone = fit_classifier(discriminator, data, game=game, segmentor=drawing, **options)
+        cropped = config.method == "lungs-classifier"
+        alone = fit_classifier(discriminator, data, game=game, segmentor=drawing, own_masks=cropped, **options)
         return Trained(drawing, alone.model, alone.history, alone.looks)
     played = fit_appaunet(
         model,
@@ -244,24 +253,31 @@ def game_of(config: Config) -> Game:
     return config.game or GAMES.get(config.method, Game())
 
 
-def class_rows(trained: Trained, examples: Examples, size: int, masks: str) -> dict[str, list[dict[str, Any]]]:
+def class_rows(trained: Trained, examples: Examples, config: Config) -> dict[str, list[dict[str, Any]]]:
     """What D says of each picture, by the mask that it is shown, as in training: `"predicted"`, `"true"`, `"blank"`."""
     if trained.discriminator is None or len(set(examples.labels) - {None}) < 2:
         return {}
-    kinds = ["blank"] if trained.segmentor is None else ["predicted", "blank"]
-    if any(examples.has_mask) and trained.segmentor is not None:
+    shown = {"predicted": "predicted", "blank": "blank"}
+    if config.method == "lungs-classifier":
+        shown = {"predicted": "true"}  # the examples' own masks are those that S drew
+    elif trained.segmentor is None:
+        shown = {"blank": "blank"}
+    else:
         marked = examples.subset(i for i, known in enumerate(examples.has_mask) if known)
-        kinds += ["true"] * (len(set(marked.labels) - {None}) == 2)
+        if len(set(marked.labels) - {None}) == 2:
+            shown["true"] = "true"
     return {
         kind: evaluate_classes(
             trained.discriminator,
             examples,
-            size=size,
+            size=config.size,
             segmentor=trained.segmentor,
-            mask=kind,
-            views=MASK_VIEWS[masks],
+            mask=mask,
+            views=MASK_VIEWS[game_of(config).masks],
+            changed=config.recipe.augmentation if config.views else None,
+            times=config.views,
         )
-        for kind in kinds
+        for kind, mask in shown.items()
     }
 
 
@@ -292,11 +308,14 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
     examples = load(config.data, config.root)
     others = {name: load(name) for name in config.test_data}
     split = split_of(config, examples)
+    start = initial_model(config)  # refuses what cannot be built before anything is written
+    cropped = config.method == "lungs-classifier"
+    if cropped:
+        examples = crop_to_lungs(examples, start, size=config.lungs_size)
     training = examples.select(split.train)
-    budget = label_budget(training, config.masks, config.labels, config.seed)
+    budget = label_budget(training, None if cropped else config.masks, config.labels, config.seed)
     data = cache(examples, config.size).select(split.train).reveal(budget.masks, budget.labels)
     validation = examples.select(split.validation)
-    initial_model(config)  # refuses what cannot be built before anything is written
 
     with whole_folder(out) as folder:
         earlier = trained_seconds(folder / "checkpoint.pt")
@@ -314,7 +333,7 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
                 rows[part] = evaluate(trained.segmentor, some, size=config.size)
                 metrics[part] = summarize(rows[part])
             another = part in others  # another set, another question
-            asked = {} if another else class_rows(trained, some, config.size, game_of(config).masks)
+            asked = {} if another else class_rows(trained, some, config)
             for kind, said in asked.items():
                 name = part if kind == "predicted" else f"{part}/{kind}-mask"
                 metrics[name] = metrics.get(name, {}) | summarize_classes(said)

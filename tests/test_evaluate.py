@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from cxr_tutorial.data.batches import NO_AUGMENTATION, Augmentation
 from cxr_tutorial.data.example import Entry, Example, Examples
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.evaluate import evaluate, evaluate_classes, predict_logits, summarize, summarize_classes
@@ -134,6 +135,36 @@ def test_what_d_is_shown_is_what_was_asked_for():
     drawn = evaluate_classes(SaysTheMean(), labelled(), size=32, segmentor=BrightIsLung())
     assert len({row["score"] for row in drawn}) == 1
     assert drawn[0]["score"] > 0.5
+
+
+def test_a_picture_seen_several_times_gets_the_mean_of_its_logits():
+    class Counts(SaysTheMean):
+        """Keeps the masks that it was shown."""
+
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def forward(self, image, mask):
+            self.seen.append(mask)
+            return super().forward(image, mask)
+
+    D = Counts()
+    rows = evaluate_classes(D, labelled(), size=32, mask="true", changed=Augmentation(shift=0.3), times=5)
+    assert len(D.seen) == 5
+    assert len({float(mask[0].mean()) for mask in D.seen}) > 1
+    mean = torch.stack([5 * mask.mean(dim=(1, 2, 3)) for mask in D.seen]).mean(dim=0)
+    assert [row["score"] for row in rows] == pytest.approx((2 * mean).sigmoid().tolist(), abs=1e-6)
+    assert rows == evaluate_classes(D, labelled(), size=32, mask="true", changed=Augmentation(shift=0.3), times=5)
+    assert all(set(mask.unique().tolist()) <= {0.0, 1.0} for mask in D.seen)
+
+
+def test_a_view_that_changes_nothing_is_the_picture_itself():
+    plain, viewed = (
+        evaluate_classes(SaysTheMean(), labelled(), size=32, mask="true", changed=how, times=2)
+        for how in (None, NO_AUGMENTATION)
+    )
+    assert [row["score"] for row in viewed] == pytest.approx([row["score"] for row in plain], abs=1e-6)
 
 
 def test_classes_need_a_mask_source_and_both_classes():

@@ -76,6 +76,8 @@ def test_what_is_there_is_not_overwritten(tmp_path):
     [
         ({"method": "magic"}, "unknown method 'magic'"),
         ({"method": "masked-classifier"}, "name its weights by start"),
+        ({"method": "lungs-classifier"}, "name its weights by start"),
+        ({"views": -1}, "views must be >= 0"),
         ({"split": "mine"}, "unknown split 'mine'"),
         ({"recipe": Recipe(loss="hinge")}, "hinge"),
         ({"masks": 10_000}, "budget of 10000 masks"),
@@ -93,17 +95,18 @@ def test_what_cannot_be_run_is_said_before_anything_is_written(tmp_path, bad, me
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_ends_in_a_record(tmp_path, method):
-    start = {"start": "synthetic", "net": "ppaunet", "widths": "small"} if method == "masked-classifier" else {}
+    drawn = method in ("masked-classifier", "lungs-classifier")  # by a net that is not trained
+    start = {"start": "synthetic", "net": "ppaunet", "widths": "small"} if drawn else {}
     config = replace(QUICK, masks=8, labels=12, recipe=Recipe(batch_size=2), validate_every=0, steps=2)
     config = replace(config, method=method, **start)
     record = run(config, tmp_path / "run", progress=False)
     with_d = method not in ("supervised", "mean-teacher", "cross-pseudo")
-    assert ("dice" in record.metrics.get("test", {})) == (method != "classifier")
+    assert ("dice" in record.metrics.get("test", {})) == (method not in ("classifier", "lungs-classifier"))
     assert (tmp_path / "run" / "discriminator.safetensors").exists() == with_d
     if with_d:
         assert load_discriminator(tmp_path / "run" / "discriminator.safetensors").num_classes == 2
-        assert "auc" in record.metrics["test/blank-mask"]
-    if method == "classifier":
+        assert "auc" in record.metrics["test" if method == "lungs-classifier" else "test/blank-mask"]
+    if method in ("classifier", "lungs-classifier"):
         assert not (tmp_path / "run" / "per_image.csv").exists()
 
 

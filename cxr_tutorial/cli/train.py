@@ -23,8 +23,8 @@ def train(
     method: Annotated[
         str,
         typer.Option(
-            help="supervised, mean-teacher, cross-pseudo, appaunet, appaunet-paper, multi-task, classifier or "
-            "masked-classifier."
+            help="supervised, mean-teacher, cross-pseudo, appaunet, appaunet-paper, multi-task, classifier, "
+            "masked-classifier or lungs-classifier."
         ),
     ] = "supervised",
     game: Annotated[
@@ -57,6 +57,12 @@ def train(
     seed: Annotated[int, typer.Option(help="Of weights, draws, budget and patient split.")] = 0,
     test_data: Annotated[list[str] | None, typer.Option(help="One more set to test on; may be repeated.")] = None,
     validate_every: Annotated[int, typer.Option(help="Steps between looks at the validation part.")] = 0,
+    lungs_size: Annotated[
+        int, typer.Option(help="Pixels per side at which the net of --start finds the lungs for lungs-classifier.")
+    ] = 128,
+    views: Annotated[
+        int, typer.Option(help="How many changed views of a test picture D's answer is the mean of; 0: as it is.")
+    ] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     devices: Annotated[int, typer.Option(help="How many of them; each gets a process and its share of a step.")] = 1,
     precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.")] = "auto",
@@ -111,6 +117,8 @@ def train(
         seed=seed,
         test_data=tuple(test_data or ()),
         validate_every=validate_every,
+        lungs_size=lungs_size,
+        views=views,
     )
     record = run(config, out)
     for part, summary in record.metrics.items():

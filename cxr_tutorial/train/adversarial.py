@@ -135,6 +135,7 @@ GAMES: dict[str, Game] = {
         discriminator={"join": "product"},
     ),
     "masked-classifier": Game(discriminator={"join": "product"}),
+    "lungs-classifier": Game(discriminator={"join": "product"}),
 }
 
 

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from cxr_tutorial.data.batches import CachedSet
+from cxr_tutorial.errors import InputError
 from cxr_tutorial.losses import get_loss
 from cxr_tutorial.nets.discriminator import Discriminator
 from cxr_tutorial.nets.segmentor import Segmentor
@@ -141,21 +142,26 @@ def fit_classifier(
     recipe: Recipe | None = None,
     game: Game | None = None,
     segmentor: Segmentor | None = None,
+    own_masks: bool = False,
     checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> Fit[Discriminator]:
     """Train D alone to name the class of pictures, with blank masks: the baseline that knows no lungs.
 
     With a `segmentor` that stays as it is, D sees the masks that S draws: what the lungs' outline alone is worth to
-    the class, without a game.
+    the class, without a game. With `own_masks` it sees those of the data, such as `lungs.crop_to_lungs` puts there.
 
     Parameters
     ----------
     discriminator : changed in place; its last class is never the answer.
     data : pictures without a visible class are not used.
-    segmentor : draws the masks that D is shown; None: every mask is 0.
+    segmentor, own_masks : who draws the masks that D is shown, at most one of them; else every mask is 0.
     steps, epochs, seconds, recipe, game, checkpoint, progress : as for `fit_appaunet`; of the game only D's
         `learning_rate`, `weight_decay`, `betas`.
+
+    Raises
+    ------
+    InputError : `own_masks` beside a segmentor, or with a picture that shows no mask; no visible class.
 
     >>> from cxr_tutorial.data import cache, load_synthetic
     >>> data = cache(load_synthetic()[:8], 32)
@@ -163,6 +169,8 @@ def fit_classifier(
     >>> sorted(fit.history[0])
     ['cls', 'learning_rate', 'seconds', 'step']
     """
+    if own_masks and (segmentor is not None or not data.has_mask.all()):
+        raise InputError("own_masks takes pictures that all show their mask, and no segmentor that would draw others")
     recipe, game = (recipe or Recipe()).resolved(), game or Game()
     loop = Loop(
         {"discriminator": Learner(discriminator, game.learning_rate, game.weight_decay, game.betas)},
@@ -175,7 +183,7 @@ def fit_classifier(
     D, S = loop.models["discriminator"], segmentor and segmentor.to(loop.fabric.device).eval()
     for batch in loop:
         if S is None:
-            mask = torch.zeros_like(batch.image)
+            mask = batch.mask if own_masks else torch.zeros_like(batch.image)
         else:
             with torch.no_grad(), loop.fabric.autocast():
                 mask = S(batch.image).logits.float().sigmoid()

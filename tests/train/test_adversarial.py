@@ -164,6 +164,20 @@ def test_a_classifier_sees_the_masks_that_its_segmentor_draws_and_leaves_it_alon
     assert all(torch.equal(value, before[name]) for name, value in S.state_dict().items())
 
 
+def test_a_classifier_with_its_own_masks_sees_those_of_the_data(data):
+    few, marked = data, data.select(data.ids[:8])
+    options = {"steps": 2, "recipe": Recipe(batch_size=2), "game": PLAY, "progress": False}
+    blank = fit_classifier(nets()[1], marked, **options)
+    own = fit_classifier(nets()[1], marked, own_masks=True, **options)
+    assert not same(blank.model, own.model)
+    empty = replace(marked, coverage=np.zeros_like(marked.coverage))
+    assert same(blank.model, fit_classifier(nets()[1], empty, own_masks=True, **options).model)
+    with pytest.raises(InputError, match="all show their mask"):
+        fit_classifier(nets()[1], few, own_masks=True, **options)
+    with pytest.raises(InputError, match="no segmentor"):
+        fit_classifier(nets()[1], marked, own_masks=True, segmentor=nets()[0], **options)
+
+
 def test_without_unlabelled_pictures_the_consistency_of_the_mean_teacher_is_idle(data):
     """Removing the second stream, or its weight, gives the supervised gradient: the terms are there for a reason."""
     recipe = Recipe(batch_size=2)
