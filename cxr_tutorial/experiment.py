@@ -254,7 +254,10 @@ def game_of(config: Config) -> Game:
 
 
 def class_rows(trained: Trained, examples: Examples, config: Config) -> dict[str, list[dict[str, Any]]]:
-    """What D says of each picture, by the mask that it is shown, as in training: `"predicted"`, `"true"`, `"blank"`."""
+    """What D says of each picture, by the mask that it is shown, as in training: `"predicted"`, `"true"`, `"blank"`.
+
+    With `config.views` these are the means over so many views, and `"one-view"` is the predicted mask's answer without.
+    """
     if trained.discriminator is None or len(set(examples.labels) - {None}) < 2:
         return {}
     shown = {"predicted": "predicted", "blank": "blank"}
@@ -266,6 +269,8 @@ def class_rows(trained: Trained, examples: Examples, config: Config) -> dict[str
         marked = examples.subset(i for i, known in enumerate(examples.has_mask) if known)
         if len(set(marked.labels) - {None}) == 2:
             shown["true"] = "true"
+    if config.views and "predicted" in shown:
+        shown["one-view"] = shown["predicted"]
     return {
         kind: evaluate_classes(
             trained.discriminator,
@@ -274,7 +279,7 @@ def class_rows(trained: Trained, examples: Examples, config: Config) -> dict[str
             segmentor=trained.segmentor,
             mask=mask,
             views=MASK_VIEWS[game_of(config).masks],
-            changed=config.recipe.augmentation if config.views else None,
+            changed=config.recipe.augmentation if config.views and kind != "one-view" else None,
             times=config.views,
         )
         for kind, mask in shown.items()
@@ -335,7 +340,7 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
             another = part in others  # another set, another question
             asked = {} if another else class_rows(trained, some, config)
             for kind, said in asked.items():
-                name = part if kind == "predicted" else f"{part}/{kind}-mask"
+                name = part + {"predicted": "", "one-view": "/one-view"}.get(kind, f"/{kind}-mask")
                 metrics[name] = metrics.get(name, {}) | summarize_classes(said)
                 classes += [{"part": part, "mask": kind} | row for row in said]
         device = describe_device(config.recipe.accelerator, config.recipe.devices)

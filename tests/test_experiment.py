@@ -110,6 +110,16 @@ def test_every_method_ends_in_a_record(tmp_path, method):
         assert not (tmp_path / "run" / "per_image.csv").exists()
 
 
+def test_answers_by_many_views_stand_beside_those_by_one(tmp_path):
+    config = replace(QUICK, method="appaunet", views=2, recipe=Recipe(batch_size=2), validate_every=0, steps=2)
+    record = run(config, tmp_path / "run", progress=False)
+    once = run(replace(config, views=0), tmp_path / "once", progress=False)
+    assert record.metrics["test/one-view"] == {"auc": once.metrics["test"]["auc"]} | {
+        name: once.metrics["test"][name] for name in ("balanced_accuracy", "calibration_error")
+    }
+    assert "test/one-view" not in once.metrics
+
+
 def test_a_start_from_synthetic_pictures_knows_lungs_already(tmp_path):
     from cxr_tutorial.data import cache
     from cxr_tutorial.data.batches import NO_AUGMENTATION, Batches

@@ -16,7 +16,7 @@ A plan is a function without arguments that yields cells; `PLANS` knows them by 
 - `game-options`: what the paper leaves open, one by one.
 - `tb`: tuberculosis on Montgomery and on Shenzhen, ten folds; all, a quarter and a tenth of the class labels.
 - `tb-options`: the same folds with more steps, also of both sets at once: D with blank masks, inside the masks of a
-  fixed S, and in the game.
+  fixed S, on pictures cropped to the lungs, and in the game.
 
 Every budget is in steps, so every cell can be repeated; what the losses leave open has the default of `losses`.
 """
@@ -271,6 +271,8 @@ READERS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "masked-600": ("masked-classifier", 600, {}),
     "masked-2000": ("masked-classifier", 2000, {}),
     "masked-5000": ("masked-classifier", 5000, {}),
+    "lungs-600": ("lungs-classifier", 600, {}),
+    "lungs-5000": ("lungs-classifier", 5000, {}),
     "game-2000": ("appaunet", 2000, {}),
     "game-weak-2000": ("appaunet", 2000, {"real": 0.1, "pred": 0.1}),
     "game-binary-2000": ("appaunet", 2000, {"masks": "binary"}),
@@ -286,7 +288,8 @@ def tb_options() -> Iterator[Cell]:
                 game = replace(GAMES.get(method, Game()), learning_rate=5e-3, **changes)
                 start = None if method == "classifier" else "synthetic"
                 config = Config(data, split=f"fold-{fold}", method=method, recipe=recipe, game=game, start=start)
-                yield Cell(f"tb-options/{data}-{name}-f{fold}", replace(config, steps=steps, seed=fold))
+                config = replace(config, steps=steps, seed=fold, views=16 if method == "lungs-classifier" else 0)
+                yield Cell(f"tb-options/{data}-{name}-f{fold}", config)
 
 
 PLANS: dict[str, Callable[[], Iterator[Cell]]] = {
