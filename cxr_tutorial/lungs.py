@@ -54,8 +54,10 @@ def crop_to_lungs(examples: Examples, segmentor: Segmentor, *, size: int, margin
         digest.update(name.encode() + values.cpu().numpy().tobytes())
     how = f"lungs of {digest.hexdigest()[:20]} at {size}, margin {margin}"
 
+    whole_entry = {entry.id: entry for entry in examples.entries}
+
     def read(entry: Entry) -> Example:
-        [(whole, logits)] = predict_logits(segmentor, [examples.read(entry)], size)
+        [(whole, logits)] = predict_logits(segmentor, [examples.read(whole_entry[entry.id])], size)
         return _cut(whole, (logits > 0).numpy(), margin)
 
     entries = (replace(entry, has_mask=True, version=f"{entry.version}, {how}") for entry in examples.entries)

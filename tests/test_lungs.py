@@ -72,6 +72,23 @@ def test_findings_move_with_the_picture_and_those_outside_are_left_out():
     assert (kept.row, kept.col) == (height / 4, width / 4)
 
 
+def test_sets_that_were_joined_are_each_read_from_where_they_are():
+    one, two = load_synthetic()[:2], load_synthetic()[2:4]
+    cropped = crop_to_lungs(one + two, Draws(0.0, 1.0, 0.0, 1.0), size=64)
+    for whole, cut in zip([*one, *two], cropped, strict=True):
+        assert np.array_equal(whole.image, cut.image)
+
+
+def test_a_picture_without_a_mask_gets_the_one_that_s_draws(cxr_data):
+    from cxr_tutorial.data import load_shenzhen
+
+    examples = load_shenzhen()
+    unmarked = examples.subset([examples.has_mask.index(False)])
+    [cut] = crop_to_lungs(unmarked, Draws(0.25, 0.75, 0.5, 1.0), size=64)
+    assert cut.mask is not None
+    assert cut.mask.mean() > 0.8
+
+
 def test_the_cache_tells_crops_of_different_nets_apart(tmp_path):
     boxes = [Draws(0.25, 0.75, 0.5, 1.0), Draws(0.25, 0.75, 0.0, 0.5)]
     left, right = (cache(crop_to_lungs(one_example(), box, size=64), 32, tmp_path) for box in boxes)
