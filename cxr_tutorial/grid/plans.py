@@ -265,30 +265,31 @@ def tb() -> Iterator[Cell]:
                     yield Cell(f"tb/{data}-{method}-l{round(100 * share)}-f{fold}", config)
 
 
-#: name -> method, steps, what is changed in the game
-READERS: dict[str, tuple[str, int, dict[str, Any]]] = {
-    "blank-2000": ("classifier", 2000, {}),
-    "masked-600": ("masked-classifier", 600, {}),
-    "masked-2000": ("masked-classifier", 2000, {}),
-    "masked-5000": ("masked-classifier", 5000, {}),
-    "lungs-600": ("lungs-classifier", 600, {}),
-    "lungs-5000": ("lungs-classifier", 5000, {}),
-    "game-2000": ("appaunet", 2000, {}),
-    "game-weak-2000": ("appaunet", 2000, {"real": 0.1, "pred": 0.1}),
-    "game-binary-2000": ("appaunet", 2000, {"masks": "binary"}),
+#: name -> method, steps, views of a test picture, what is changed in the game
+READERS: dict[str, tuple[str, int, int, dict[str, Any]]] = {
+    "blank-2000": ("classifier", 2000, 0, {}),
+    "masked-600": ("masked-classifier", 600, 0, {}),
+    "masked-2000": ("masked-classifier", 2000, 0, {}),
+    "masked-5000": ("masked-classifier", 5000, 0, {}),
+    "masked-views-5000": ("masked-classifier", 5000, 16, {}),
+    "lungs-600": ("lungs-classifier", 600, 16, {}),
+    "lungs-5000": ("lungs-classifier", 5000, 16, {}),
+    "game-2000": ("appaunet", 2000, 0, {}),
+    "game-weak-2000": ("appaunet", 2000, 0, {"real": 0.1, "pred": 0.1}),
+    "game-binary-2000": ("appaunet", 2000, 0, {"masks": "binary"}),
 }
 
 
 def tb_options() -> Iterator[Cell]:
     """Where does the class get lost: for want of steps, of the outline, or in the game?"""
-    for name, (method, steps, changes) in READERS.items():
+    for name, (method, steps, views, changes) in READERS.items():
         for data in ("montgomery", "shenzhen", "montgomery+shenzhen"):
             for fold in range(10):
                 recipe = Recipe(seed=fold, batch_size=8 if method == "appaunet" else 16, augmentation=TB_CHANGES)
                 game = replace(GAMES.get(method, Game()), learning_rate=5e-3, **changes)
                 start = None if method == "classifier" else "synthetic"
                 config = Config(data, split=f"fold-{fold}", method=method, recipe=recipe, game=game, start=start)
-                config = replace(config, steps=steps, seed=fold, views=16 if method == "lungs-classifier" else 0)
+                config = replace(config, steps=steps, seed=fold, views=views)
                 yield Cell(f"tb-options/{data}-{name}-f{fold}", config)
 
 
