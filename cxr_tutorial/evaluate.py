@@ -125,12 +125,14 @@ def evaluate_classes(
 
     Raises
     ------
-    InputError : no example has what is needed, an unknown `mask`, or no segmentor where one is needed.
+    InputError : no example has what is needed, an unknown `mask`, no segmentor where one is needed, `times` below 1.
 
     Introduced in chapter 9.
     """
     if mask not in PAIRED_WITH or (mask == "predicted" and segmentor is None):
         raise InputError(f"mask is {mask!r}: choose one of {', '.join(PAIRED_WITH)}; 'predicted' needs a segmentor")
+    if changed is not None and times < 1:
+        raise InputError(f"a picture is shown at least once, got times={times}")
     usable = zip(examples.labels, examples.has_mask, strict=True)
     keep = [i for i, (label, known) in enumerate(usable) if label is not None and (known or mask != "true")]
     if not keep:

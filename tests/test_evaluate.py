@@ -170,6 +170,8 @@ def test_a_view_that_changes_nothing_is_the_picture_itself():
 def test_classes_need_a_mask_source_and_both_classes():
     with pytest.raises(InputError, match="'predicted' needs a segmentor"):
         evaluate_classes(SaysTheMean(), labelled(), size=32)
+    with pytest.raises(InputError, match="at least once, got times=0"):
+        evaluate_classes(SaysTheMean(), labelled(), size=32, mask="true", changed=Augmentation(), times=0)
     with pytest.raises(InputError, match="choose one of predicted, true, blank"):
         evaluate_classes(SaysTheMean(), labelled(), size=32, mask="none")
     with pytest.raises(InputError, match="none of 2 examples"):
