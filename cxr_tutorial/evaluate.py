@@ -95,7 +95,7 @@ def evaluate_classes(
     size: int,
     segmentor: nn.Module | None = None,
     mask: str = "predicted",
-    views: tuple[View, View] = (_as_is, _as_is),
+    mask_views: tuple[View, View] = (_as_is, _as_is),
     changed: Augmentation | None = None,
     times: int = 16,
     batch_size: int = 32,
@@ -114,7 +114,7 @@ def evaluate_classes(
     size : pixels per side, as in training.
     segmentor : draws the masks of `mask="predicted"`.
     mask : `"predicted"`, S(x); `"true"`, the oracle's; `"blank"`, all 0.
-    views : what is done to a true mask and to a predicted one before D sees it, as in training.
+    mask_views : what is done to a true mask and to a predicted one before D sees it, as in training.
     changed, times : if `changed` is given, each picture is shown so many times, changed anew as in training, and its
         logits are the mean (test-time augmentation); the draws are the same in every call.
 
@@ -144,9 +144,9 @@ def evaluate_classes(
         x = standardize(image)
         if mask == "predicted" and segmentor is not None:
             drawn = segmentor.eval()(x.contiguous(memory_format=torch.channels_last)).logits.float().sigmoid()
-            m = views[1](drawn)
+            m = mask_views[1](drawn)
         else:
-            m = views[0](true) if mask == "true" else torch.zeros_like(x)
+            m = mask_views[0](true) if mask == "true" else torch.zeros_like(x)
         return discriminator(x, m).double()
 
     rows = []

@@ -278,7 +278,7 @@ def class_rows(trained: Trained, examples: Examples, config: Config) -> dict[str
             size=config.size,
             segmentor=trained.segmentor,
             mask=mask,
-            views=MASK_VIEWS[game_of(config).masks],
+            mask_views=MASK_VIEWS[game_of(config).masks],
             changed=config.recipe.augmentation if config.views and kind != "one-view" else None,
             times=config.views,
         )

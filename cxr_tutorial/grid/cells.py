@@ -30,7 +30,8 @@ class Grid:
     Attributes
     ----------
     out : folder of the records, a folder for each group.
-    weights : folder of the weights, in the same order; not for committing.
+    weights : folder of the weights, in the same order, those of a discriminator as `NAME.discriminator.safetensors`;
+        not for committing.
     accelerator : instead of what the cells say, as in Lightning Fabric; it stands in the records.
     """
 
@@ -86,7 +87,7 @@ def state_of(cell: Cell, grid: Grid) -> State:
             return State("broken", str(error))
         if differing := differences(cell, record):
             return State("broken", f"{place} was made with another configuration: {', '.join(differing)}")
-        if (place / "weights.safetensors").exists():
+        if any(file.exists() for file in _weights_of(place)):
             return State("stopped")  # killed between the record and the tidying
         return State("done")
     if grid.failure(cell).exists():
@@ -174,15 +175,20 @@ def _configured(cell: Cell, grid: Grid) -> Config:
 
 def _tidy(cell: Cell, grid: Grid) -> None:
     """Drop what a grid does not keep and put the weights away, last; may be called again after a kill in the middle."""
-    place, kept = grid.record(cell), grid.kept_weights(cell.name)
-    for left in ("discriminator.safetensors", "history.csv"):
-        (place / left).unlink(missing_ok=True)
-    if (place / "weights.safetensors").exists():
+    place = grid.record(cell)
+    (place / "history.csv").unlink(missing_ok=True)
+    for file in filter(Path.exists, _weights_of(place)):
+        kept = grid.kept_weights(cell.name if file.stem == "weights" else f"{cell.name}.{file.stem}")
         kept.parent.mkdir(parents=True, exist_ok=True)
         arriving = kept.with_name(kept.name + ".unfinished")
-        shutil.copyfile(place / "weights.safetensors", arriving)
+        shutil.copyfile(file, arriving)
         os.replace(arriving, kept)
-        (place / "weights.safetensors").unlink()
+        file.unlink()
+
+
+def _weights_of(place: Path) -> list[Path]:
+    """What a run leaves in its record and a grid puts away: the weights of D and of S."""
+    return [place / "discriminator.safetensors", place / "weights.safetensors"]
 
 
 @contextmanager

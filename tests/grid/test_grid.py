@@ -91,9 +91,10 @@ def test_a_grid_keeps_what_chapters_read_and_puts_weights_away(undisturbed):
         "run.json", "metrics.json", "per_image.csv", "curve.csv",
     }  # fmt: skip
     weights = {p.stem for p in (undisturbed / "runs" / "weights" / "tiny").iterdir()}
-    assert weights == {"unet-s1", "ppaunet-s1", "appaunet-s1", "unet-48-s1"}
+    cells = {"unet-s1", "ppaunet-s1", "appaunet-s1", "unet-48-s1"}
+    assert weights == cells | {"appaunet-s1.discriminator"}
     rows = table(undisturbed)
-    assert {row["id"] for row in rows} == weights
+    assert {row["id"] for row in rows} == cells
     assert {row["fingerprint"] for row in rows if row["id"] == "unet-s1"} != {""}
 
 
