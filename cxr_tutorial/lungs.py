@@ -25,7 +25,7 @@ def crop_to_lungs(examples: Examples, segmentor: Segmentor, *, size: int, margin
     Parameters
     ----------
     examples : not decoded before they are asked for.
-    segmentor : S; it stays as it is.
+    segmentor : S; its weights stay as they are, and it is put into evaluation mode.
     size : pixels per side at which S reads a picture, as in its training.
     margin : left around the lungs, part of the picture's height and width, 0 to 0.5.
 
@@ -38,7 +38,7 @@ def crop_to_lungs(examples: Examples, segmentor: Segmentor, *, size: int, margin
     ------
     InputError : a margin out of range.
 
-    Source: ours (d). A crop to the lungs is common for tuberculosis, such as in Lakhani & Sundaram 2017.
+    Source: ours (d).
 
     Introduced in chapter 9.
 
