@@ -40,7 +40,7 @@ def predict_logits(
         small = np.stack([resize_image(example.image, (size, size)) for example in some])
         with torch.inference_mode():
             image = standardize(torch.from_numpy(small).unsqueeze(1).to(device))
-            logits = model(image.contiguous(memory_format=torch.channels_last)).logits.float().cpu()
+            logits = model(image).logits.float().cpu()
         for example, one in zip(some, logits, strict=True):
             native = F.interpolate(one[None], example.image.shape, mode="bilinear", align_corners=False)
             yield example, native[0, 0]
@@ -143,7 +143,7 @@ def evaluate_classes(
     def ask(image: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
         x = standardize(image)
         if mask == "predicted" and segmentor is not None:
-            drawn = segmentor.eval()(x.contiguous(memory_format=torch.channels_last)).logits.float().sigmoid()
+            drawn = segmentor.eval()(x).logits.float().sigmoid()
             m = mask_views[1](drawn)
         else:
             m = mask_views[0](true) if mask == "true" else torch.zeros_like(x)

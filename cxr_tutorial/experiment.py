@@ -92,6 +92,7 @@ class Config:
     validate_every : steps between looks at the validation part (0: none); writes `curve.csv`.
     lungs_size : pixels per side at which the net of `start` finds the lungs that lungs-classifier crops to.
     views : how many times each picture is shown to D in the tests, changed anew as in training; 0: once, as it is.
+        For methods that train a D.
     """
 
     data: str = "synthetic"
@@ -122,8 +123,15 @@ class Config:
             raise InputError(f"{self.method} does not train the net that draws the masks: name its weights by start")
         if self.views < 0 or self.lungs_size < 16:
             raise InputError(f"views must be >= 0 and lungs_size >= 16, got {self.views} and {self.lungs_size}")
+        if self.views and self.method in ("supervised", "mean-teacher", "cross-pseudo"):
+            raise InputError(f"{self.method} trains no D to show views to: leave views out, got {self.views}")
         if not re.fullmatch(r"public|patient|(patient-)?fold-\d", self.split):
             raise InputError(f"unknown split {self.split!r}: choose public, patient, fold-0 ... or patient-fold-0 ...")
+
+    @property
+    def on_lungs(self) -> bool:
+        """Whether each picture is cut to the lungs first, with the masks that a fixed S drew for its own."""
+        return self.method == "lungs-classifier"
 
 
 def read_config(content: Mapping[str, Any]) -> Config:
@@ -233,8 +241,7 @@ def train(
     discriminator = Discriminator(**game.discriminator)
     if config.method in ("classifier", "masked-classifier", "lungs-classifier"):
         drawing = model if config.method == "masked-classifier" else None
-        cropped = config.method == "lungs-classifier"
-        alone = fit_classifier(discriminator, data, game=game, segmentor=drawing, own_masks=cropped, **options)
+        alone = fit_classifier(discriminator, data, game=game, segmentor=drawing, own_masks=config.on_lungs, **options)
         return Trained(drawing, alone.model, alone.history, alone.looks)
     played = fit_appaunet(
         model,
@@ -256,12 +263,12 @@ def game_of(config: Config) -> Game:
 def class_rows(trained: Trained, examples: Examples, config: Config) -> dict[str, list[dict[str, Any]]]:
     """What D says of each picture, by the mask that it is shown, as in training: `"predicted"`, `"true"`, `"blank"`.
 
-    With `config.views` these are the means over so many views, and `"one-view"` is the predicted mask's answer without.
+    With `config.views` these are means over so many views, and `"one-view"` is the answer without, by the first mask.
     """
     if trained.discriminator is None or len(set(examples.labels) - {None}) < 2:
         return {}
     shown = {"predicted": "predicted", "blank": "blank"}
-    if config.method == "lungs-classifier":
+    if config.on_lungs:
         shown = {"predicted": "true"}  # the examples' own masks are those that S drew
     elif trained.segmentor is None:
         shown = {"blank": "blank"}
@@ -269,8 +276,8 @@ def class_rows(trained: Trained, examples: Examples, config: Config) -> dict[str
         marked = examples.subset(i for i, known in enumerate(examples.has_mask) if known)
         if len(set(marked.labels) - {None}) == 2:
             shown["true"] = "true"
-    if config.views and "predicted" in shown:
-        shown["one-view"] = shown["predicted"]
+    if config.views:
+        shown["one-view"] = next(iter(shown.values()))
     return {
         kind: evaluate_classes(
             trained.discriminator,
@@ -314,11 +321,10 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
     others = {name: load(name) for name in config.test_data}
     split = split_of(config, examples)
     start = initial_model(config)  # refuses what cannot be built before anything is written
-    cropped = config.method == "lungs-classifier"
-    if cropped:
+    if config.on_lungs:
         examples = crop_to_lungs(examples, start, size=config.lungs_size)
     training = examples.select(split.train)
-    budget = label_budget(training, None if cropped else config.masks, config.labels, config.seed)
+    budget = label_budget(training, None if config.on_lungs else config.masks, config.labels, config.seed)
     data = cache(examples, config.size).select(split.train).reveal(budget.masks, budget.labels)
     validation = examples.select(split.validation)
 

@@ -78,6 +78,7 @@ def test_what_is_there_is_not_overwritten(tmp_path):
         ({"method": "masked-classifier"}, "name its weights by start"),
         ({"method": "lungs-classifier"}, "name its weights by start"),
         ({"views": -1}, "views must be >= 0"),
+        ({"views": 2}, "supervised trains no D to show views to"),
         ({"split": "mine"}, "unknown split 'mine'"),
         ({"recipe": Recipe(loss="hinge")}, "hinge"),
         ({"masks": 10_000}, "budget of 10000 masks"),
@@ -110,13 +111,14 @@ def test_every_method_ends_in_a_record(tmp_path, method):
         assert not (tmp_path / "run" / "per_image.csv").exists()
 
 
-def test_answers_by_many_views_stand_beside_those_by_one(tmp_path):
-    config = replace(QUICK, method="appaunet", views=2, recipe=Recipe(batch_size=2), validate_every=0, steps=2)
+@pytest.mark.parametrize(("method", "part"), [("appaunet", "test"), ("classifier", "test/blank-mask")])
+def test_answers_by_many_views_stand_beside_those_by_one(tmp_path, method, part):
+    config = replace(QUICK, method=method, views=2, recipe=Recipe(batch_size=2), validate_every=0, steps=2)
     record = run(config, tmp_path / "run", progress=False)
     once = run(replace(config, views=0), tmp_path / "once", progress=False)
-    assert record.metrics["test/one-view"] == {"auc": once.metrics["test"]["auc"]} | {
-        name: once.metrics["test"][name] for name in ("balanced_accuracy", "calibration_error")
-    }
+    of_class = ("auc", "balanced_accuracy", "calibration_error")
+    assert record.metrics["test/one-view"] == {name: once.metrics[part][name] for name in of_class}
+    assert record.metrics[part]["calibration_error"] != once.metrics[part]["calibration_error"]
     assert "test/one-view" not in once.metrics
 
 

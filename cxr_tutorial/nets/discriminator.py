@@ -100,6 +100,7 @@ class Discriminator(nn.Module):
                 trunk += [conv(width, width, 3, 1), *after(width)]
         self.trunk = nn.Sequential(*trunk)
         self.head = nn.Linear(widths[-1] * (2 if pool == "both" else 1), num_classes + 1)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def options(self) -> dict[str, Any]:

@@ -66,8 +66,8 @@ class Segmentor(nn.Module):
     Notes
     -----
     Any H, W >= 16 works: the picture is padded at the bottom and right by repeating its edge, up to a
-    multiple of `2 ** (len(widths) - 1)`, and the logits are cropped back. Batches larger than one are
-    fastest in `channels_last` memory order, which `fit_segmentor` sets.
+    multiple of `2 ** (len(widths) - 1)`, and the logits are cropped back. The weights lie in
+    `channels_last` memory order, the fastest in training and in use: a convolution answers in its weights' order.
 
     Source: the three ideas are the paper's (abstract); that all eight nets are one class with three
     flags, the widths and the summing rule are this project's reading (see the paper-to-code map).
@@ -106,6 +106,7 @@ class Segmentor(nn.Module):
         hints = [out_channels * (progressive and rule == "concat" and k < finer[-1]) for k in finer]
         self.decoder = nn.ModuleList(ConvBlock(2 * w[k] + hints[k], w[k], norm) for k in finer)
         self.heads = nn.ModuleList(ProgressiveHead(w[k], out_channels) for k in (finer if progressive else finer[:1]))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def options(self) -> dict[str, Any]:

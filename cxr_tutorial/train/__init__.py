@@ -2,7 +2,7 @@
 
 from cxr_tutorial.train.adversarial import GAMES, MASK_VIEWS, Game, GameFit, fit_appaunet
 from cxr_tutorial.train.baselines import fit_classifier, fit_cross_pseudo, fit_mean_teacher
-from cxr_tutorial.train.checkpoint import load_weights, save_weights
+from cxr_tutorial.train.checkpoint import load_discriminator, load_weights, save_weights
 from cxr_tutorial.train.loop import Budget, Fit, Recipe
 from cxr_tutorial.train.monitor import diagnose
 from cxr_tutorial.train.objectives import segmentation_terms
@@ -22,6 +22,7 @@ __all__ = [
     "fit_cross_pseudo",
     "fit_mean_teacher",
     "fit_segmentor",
+    "load_discriminator",
     "load_weights",
     "save_weights",
     "segmentation_terms",

@@ -284,7 +284,7 @@ def strong_view(batch: Batch, loop: Loop) -> Tensor:
     generator = torch.Generator(batch.image.device).manual_seed(1 + loop.recipe.seed + 1_000_003 * (loop.draw + 1))
     harder = perturb(batch.image, generator)
     keep = batch.has_mask.to(harder.device).view(-1, 1, 1, 1)
-    return torch.where(keep, batch.image, harder).contiguous(memory_format=torch.channels_last)
+    return torch.where(keep, batch.image, harder)
 
 
 def consistency_term(loop: Loop, batch: Batch, output: SegmentorOutput, confidence: float) -> Tensor:

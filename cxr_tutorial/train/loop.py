@@ -286,8 +286,8 @@ class Loop:
                 self._fetch()
             self._look()
             last = self.history[self._fetched - 1] if self._fetched else {}
-            shown = next((value for name, value in last.items() if name.endswith("total")), math.nan)
-            bar.set_postfix_str(f"step {self.step}, loss {shown:.3f}", refresh=False)
+            losses = [f", loss {value:.3f}" for name, value in last.items() if name.endswith("total")]
+            bar.set_postfix_str("".join([f"step {self.step}", *losses[:1]]), refresh=False)
             bar.update(round(100 * min(self.done, 1)) - bar.n)
             if self.done < 1 and self.seconds - saved > self.watch.checkpoint_seconds:
                 self._save()
@@ -321,8 +321,7 @@ class Loop:
 
     def _batch(self) -> Batch:
         parts = [one.batch(self.step * self.recipe.accumulate + self._part) for one in self.draws]
-        batch = parts[0] if len(parts) == 1 else Batch(*(torch.cat(some) for some in zip(*parts, strict=True)))
-        return batch._replace(image=batch.image.contiguous(memory_format=torch.channels_last))
+        return parts[0] if len(parts) == 1 else Batch(*(torch.cat(some) for some in zip(*parts, strict=True)))
 
     def _gradients_apart(self) -> ExitStack:
         """Lets processes exchange gradients at a step's last batch only."""

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.export import Dim
 
-from cxr_tutorial.nets import NETS, build_segmentor
-from cxr_tutorial.train import load_weights, save_weights
+from cxr_tutorial.nets import NETS, Discriminator, build_segmentor
+from cxr_tutorial.train import load_discriminator, load_weights, save_weights
 
 SEVERAL = sorted(set(NETS) - {"ppaunet"})
 
@@ -14,23 +14,41 @@ SEVERAL = sorted(set(NETS) - {"ppaunet"})
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_gives_about_the_same_mask_and_finite_gradients(dtype):
     torch.manual_seed(0)
-    model = build_segmentor("pgaunet", "tiny").to(memory_format=torch.channels_last)
+    model = build_segmentor("pgaunet", "tiny")
     image = torch.randn(2, 1, 48, 64)
     exact = model(image).logits
     with torch.autocast("cpu", dtype):
-        logits = model(image.contiguous(memory_format=torch.channels_last)).logits
+        logits = model(image).logits
     assert logits.dtype == torch.float32
     assert (logits - exact).abs().max() < 0.1 * exact.abs().max()
     logits.square().mean().backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+def test_convolutions_run_in_the_fast_memory_order(tmp_path):
+    S, D = build_segmentor("pgaunet", "tiny").eval(), Discriminator(widths=(4, 8)).eval()
+    save_weights(tmp_path / "S.safetensors", S)
+    save_weights(tmp_path / "D.safetensors", D)
+    image, orders = torch.randn(2, 1, 32, 32), []
+
+    def look(_module, _inputs, out):
+        orders.append(out.shape[1] > 1 and out.is_contiguous(memory_format=torch.channels_last))
+
+    for net in (S, load_weights(tmp_path / "S.safetensors"), D, load_discriminator(tmp_path / "D.safetensors")):
+        wide = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d) and m.out_channels > 1]
+        for module in wide:
+            module.register_forward_hook(look)
+        net(*([image] if hasattr(net, "heads") else [image, image]))
+        assert len(orders) >= len(wide)
+    assert all(orders)
+
+
 @pytest.mark.parametrize("net", SEVERAL)
 def test_memory_order_does_not_change_the_result(net):
     model = build_segmentor(net, "tiny").train()
     image = torch.randn(2, 1, 33, 47)
-    plain = model(image).logits
-    last = model.to(memory_format=torch.channels_last)(image.contiguous(memory_format=torch.channels_last)).logits
+    last = model(image).logits
+    plain = model.to(memory_format=torch.contiguous_format)(image).logits
     torch.testing.assert_close(last, plain, atol=1e-4, rtol=1e-4)
 
 
