@@ -15,8 +15,9 @@ A plan is a function without arguments that yields cells; `PLANS` knows them by 
 - `budget-jsrt`, `budget-shenzhen`: few masks, the other training pictures without; the methods of `CONTESTANTS`.
 - `game-options`: what the paper leaves open, one by one.
 - `tb`: tuberculosis on Montgomery and on Shenzhen, ten folds; all, a quarter and a tenth of the class labels.
-- `tb-options`: the same folds with more steps, also of both sets at once: D with blank masks, inside the masks of a
-  fixed S, on pictures cropped to the lungs, and in the game.
+- `tb-patients`: the same on Montgomery, in folds of our own that share no patient.
+- `tb-options`: the published folds with more steps, also of both sets at once: D with blank masks, inside the masks
+  of a fixed S, on pictures cropped to the lungs, and in the game.
 
 Every budget is in steps, so every cell can be repeated; what the losses leave open has the default of `losses`.
 """
@@ -25,7 +26,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from itertools import chain, product
@@ -247,22 +248,49 @@ def game_options() -> Iterator[Cell]:
             yield Cell(f"game-options/{name}-s{seed}", few(seed, "appaunet", 5, start="synthetic", game=game))
 
 
+def disease(
+    data: str,
+    method: str,
+    fold: int,
+    split: str = "fold",
+    steps: int = TB_STEPS,
+    rules: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Config:
+    """One training of a D that names tuberculosis; it sees sixteen pairs a step, beside an S of eight pictures."""
+    recipe = Recipe(seed=fold, batch_size=8 if method in ("appaunet", "multi-task") else 16, augmentation=TB_CHANGES)
+    game = replace(GAMES.get(method, Game()), learning_rate=5e-3, **(rules or {}))
+    start = None if method == "classifier" else "synthetic"
+    config = Config(data, split=f"{split}-{fold}", method=method, recipe=recipe, game=game, start=start, seed=fold)
+    return replace(config, steps=steps, **changes)
+
+
 def tb() -> Iterator[Cell]:
     """Tuberculosis, set by set, ten published folds: D alone, S and D without a game, the game.
 
-    D sees sixteen pairs a step in each: sixteen pictures with a blank mask, or eight with the true and the drawn one.
+    With few class labels also D alone on pictures cut to the lungs; with all, `tb_options` has it.
     """
     for data in ("montgomery", "shenzhen"):
         for share in (1.0, 0.25, 0.1):
             for fold in range(10):
+                labels = None if share == 1 else round(share * len(public_folds(data)[f"fold-{fold}"].train))
                 for method in ("classifier", "appaunet", "multi-task"):
-                    alone = method == "classifier"
-                    recipe = Recipe(seed=fold, batch_size=16 if alone else 8, augmentation=TB_CHANGES)
-                    game = replace(GAMES.get(method, Game()), learning_rate=5e-3)
-                    labels = None if share == 1 else round(share * len(public_folds(data)[f"fold-{fold}"].train))
-                    config = Config(data, split=f"fold-{fold}", method=method, recipe=recipe, game=game, labels=labels)
-                    config = replace(config, steps=TB_STEPS, seed=fold, start=None if alone else "synthetic")
+                    config = disease(data, method, fold, labels=labels)
                     yield Cell(f"tb/{data}-{method}-l{round(100 * share)}-f{fold}", config)
+                if labels:
+                    config = disease(data, "lungs-classifier", fold, labels=labels, views=16)
+                    yield Cell(f"tb/{data}-lungs-classifier-l{round(100 * share)}-f{fold}", config)
+
+
+def tb_patients() -> Iterator[Cell]:
+    """Montgomery in our ten folds, which share no patient: D alone, on the whole picture and cut to the lungs.
+
+    The published folds of Shenzhen share none either; Montgomery has three patients with two pictures.
+    """
+    for fold in range(10):
+        for method, views in (("classifier", 0), ("lungs-classifier", 16)):
+            config = disease("montgomery", method, fold, split="patient-fold", views=views)
+            yield Cell(f"tb-patients/montgomery-{method}-f{fold}", config)
 
 
 #: name -> method, steps, views of a test picture, what is changed in the game
@@ -282,14 +310,10 @@ READERS: dict[str, tuple[str, int, int, dict[str, Any]]] = {
 
 def tb_options() -> Iterator[Cell]:
     """Where does the class get lost: for want of steps, of the outline, or in the game?"""
-    for name, (method, steps, views, changes) in READERS.items():
+    for name, (method, steps, views, rules) in READERS.items():
         for data in ("montgomery", "shenzhen", "montgomery+shenzhen"):
             for fold in range(10):
-                recipe = Recipe(seed=fold, batch_size=8 if method == "appaunet" else 16, augmentation=TB_CHANGES)
-                game = replace(GAMES.get(method, Game()), learning_rate=5e-3, **changes)
-                start = None if method == "classifier" else "synthetic"
-                config = Config(data, split=f"fold-{fold}", method=method, recipe=recipe, game=game, start=start)
-                config = replace(config, steps=steps, seed=fold, views=views)
+                config = disease(data, method, fold, rules=rules, steps=steps, views=views)
                 yield Cell(f"tb-options/{data}-{name}-f{fold}", config)
 
 
@@ -308,6 +332,7 @@ PLANS: dict[str, Callable[[], Iterator[Cell]]] = {
     "game-options": game_options,
     "tb": tb,
     "tb-options": tb_options,
+    "tb-patients": tb_patients,
 }
 
 
