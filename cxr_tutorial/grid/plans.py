@@ -15,7 +15,7 @@ A plan is a function without arguments that yields cells; `PLANS` knows them by 
 - `budget-jsrt`, `budget-shenzhen`: few masks, the other training pictures without; the methods of `CONTESTANTS`.
 - `game-options`: what the paper leaves open, one by one.
 - `tb`: tuberculosis on Montgomery and on Shenzhen, ten folds; all, a quarter and a tenth of the class labels.
-- `tb-patients`: the same on Montgomery, in folds of our own that share no patient.
+- `own-folds`: tuberculosis on Montgomery, nodules on JSRT, in folds of our own that share no patient.
 - `tb-options`: the published folds with more steps, also of both sets at once: D with blank masks, inside the masks
   of a fixed S, on pictures cropped to the lungs, and in the game.
 
@@ -257,7 +257,7 @@ def disease(
     rules: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Config:
-    """One training of a D that names tuberculosis; it sees sixteen pairs a step, beside an S of eight pictures."""
+    """One training of a D that names a disease; it sees sixteen pairs a step, beside an S of eight pictures."""
     recipe = Recipe(seed=fold, batch_size=8 if method in ("appaunet", "multi-task") else 16, augmentation=TB_CHANGES)
     game = replace(GAMES.get(method, Game()), learning_rate=5e-3, **(rules or {}))
     start = None if method == "classifier" else "synthetic"
@@ -282,15 +282,16 @@ def tb() -> Iterator[Cell]:
                     yield Cell(f"tb/{data}-lungs-classifier-l{round(100 * share)}-f{fold}", config)
 
 
-def tb_patients() -> Iterator[Cell]:
-    """Montgomery in our ten folds, which share no patient: D alone, on the whole picture and cut to the lungs.
+def own_folds() -> Iterator[Cell]:
+    """Tuberculosis on Montgomery, nodules on JSRT, in our ten folds, which share no patient: D alone, whole or cut.
 
-    The published folds of Shenzhen share none either; Montgomery has three patients with two pictures.
+    In Montgomery three patients have two pictures, which the published folds part; those of Shenzhen share nobody.
     """
-    for fold in range(10):
-        for method, views in (("classifier", 0), ("lungs-classifier", 16)):
-            config = disease("montgomery", method, fold, split="patient-fold", views=views)
-            yield Cell(f"tb-patients/montgomery-{method}-f{fold}", config)
+    for data in ("montgomery", "jsrt"):
+        for fold in range(10):
+            for method, views in (("classifier", 0), ("lungs-classifier", 16)):
+                config = disease(data, method, fold, split="patient-fold", views=views)
+                yield Cell(f"own-folds/{data}-{method}-f{fold}", config)
 
 
 #: name -> method, steps, views of a test picture, what is changed in the game
@@ -332,7 +333,7 @@ PLANS: dict[str, Callable[[], Iterator[Cell]]] = {
     "game-options": game_options,
     "tb": tb,
     "tb-options": tb_options,
-    "tb-patients": tb_patients,
+    "own-folds": own_folds,
 }
 
 
