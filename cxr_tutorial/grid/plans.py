@@ -285,7 +285,7 @@ def tb() -> Iterator[Cell]:
 def own_folds() -> Iterator[Cell]:
     """Tuberculosis on Montgomery, nodules on JSRT, in our ten folds, which share no patient: D alone, whole or cut.
 
-    In Montgomery three patients have two pictures, which the published folds part; those of Shenzhen share nobody.
+    Two patients of Montgomery have several pictures, which most published folds part; at Shenzhen nobody has.
     """
     for data in ("montgomery", "jsrt"):
         for fold in range(10):
