@@ -26,8 +26,10 @@ from cxr_tutorial.lungs import crop_to_lungs
 from cxr_tutorial.nets.discriminator import Discriminator
 from cxr_tutorial.nets.segmentor import Segmentor, build_segmentor
 from cxr_tutorial.results import (
+    CLASSES,
     Record,
     check_record,
+    class_part,
     describe_device,
     provenance,
     whole_folder,
@@ -70,6 +72,17 @@ METHODS = (
     "lungs-classifier",
 )
 
+ALONE = ("classifier", "masked-classifier", "lungs-classifier")  # D without an S that learns
+#: option -> the methods that would take no notice of it
+UNUSED = {
+    "views": ("supervised", "mean-teacher", "cross-pseudo"),
+    "validate_every": ("mean-teacher", "cross-pseudo", *ALONE),
+    "test_data": ("classifier", "lungs-classifier"),
+    "masks": ("lungs-classifier",),
+    "start": ("classifier",),
+    "game": ("supervised",),
+}
+
 
 @dataclass(frozen=True)
 class Config:
@@ -87,7 +100,7 @@ class Config:
     start : a file of weights to go on from, such as those of a run at a smaller size; `"synthetic"` for those that ship
         with the package, of a net that saw synthetic X-rays only; None for new ones.
     masks, labels : how many of each the training sees; None for all.
-    seed : of the weights, the draws, the label budget and the patient split.
+    seed : of the weights, the label budget and the patient split; that of the recipe is of the draws.
     test_data : more sets, all of whose masks are compared.
     validate_every : steps between looks at the validation part (0: none); writes `curve.csv`.
     lungs_size : pixels per side at which the net of `start` finds the lungs that lungs-classifier crops to.
@@ -121,10 +134,13 @@ class Config:
             raise InputError(f"unknown method {self.method!r}: choose one of {', '.join(METHODS)}")
         if self.method in ("masked-classifier", "lungs-classifier") and self.start is None:
             raise InputError(f"{self.method} does not train the net that draws the masks: name its weights by start")
+        if self.seed < 0:
+            raise InputError(f"seed must be >= 0, got {self.seed}")
         if self.views < 0 or self.lungs_size < 16:
             raise InputError(f"views must be >= 0 and lungs_size >= 16, got {self.views} and {self.lungs_size}")
-        if self.views and self.method in ("supervised", "mean-teacher", "cross-pseudo"):
-            raise InputError(f"{self.method} trains no D to show views to: leave views out, got {self.views}")
+        for name, methods in UNUSED.items():
+            if self.method in methods and (value := getattr(self, name)):
+                raise InputError(f"{self.method} makes no use of {name}: leave it out, got {value}")
         if not re.fullmatch(r"public|patient|(patient-)?fold-\d", self.split):
             raise InputError(f"unknown split {self.split!r}: choose public, patient, fold-0 ... or patient-fold-0 ...")
 
@@ -156,6 +172,20 @@ def read_config(content: Mapping[str, Any]) -> Config:
         raise InputError(f"this configuration is not one of `experiment.run` ({error})") from error
 
 
+def differing(one: Config, other: Config) -> list[str]:
+    """The fields in which two configurations differ.
+
+    >>> differing(Config(steps=3), Config(steps=4))
+    ['steps']
+    """
+
+    def canonical(value: Any) -> str:
+        return json.dumps(value, sort_keys=True)
+
+    mine, theirs = asdict(one), asdict(other)
+    return [name for name in mine if canonical(mine[name]) != canonical(theirs[name])]
+
+
 def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
 
@@ -167,12 +197,16 @@ def load(data: str, root: str | None = None) -> Examples:
     64
     """
     if data in DATA:
-        return DATA[data]() if root is None or data == "synthetic" else DATA[data](root)
+        if data == "synthetic" and root is not None:
+            raise InputError(f"the synthetic set lies in no folder: leave root out, got {root}")
+        return DATA[data]() if root is None else DATA[data](root)
     if set(parts := data.split("+")) <= set(DATA):
         if root is not None:
             raise InputError(f"{data!r} are several sets, which are found by $CXR_DATA alone: leave root out")
         return reduce(add, map(load, parts))
     if Path(data).exists():
+        if root is not None:
+            raise InputError(f"{data!r} is a folder itself: leave root out, got {root}")
         return load_folder(data)
     raise InputError(f"no data set and no folder {data!r}: choose one of {', '.join(DATA)}, or a folder")
 
@@ -239,7 +273,7 @@ def train(
         return Trained(fit.model, None, fit.history, fit.looks)
     torch.manual_seed(config.seed)
     discriminator = Discriminator(**game.discriminator)
-    if config.method in ("classifier", "masked-classifier", "lungs-classifier"):
+    if config.method in ALONE:
         drawing = model if config.method == "masked-classifier" else None
         alone = fit_classifier(discriminator, data, game=game, segmentor=drawing, own_masks=config.on_lungs, **options)
         return Trained(drawing, alone.model, alone.history, alone.looks)
@@ -318,17 +352,23 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
     started = datetime.now(UTC)
     config = replace(config, recipe=config.recipe.resolved())  # the record names what was used
     examples = load(config.data, config.root)
+    if own := {"test", "validation", *config.data.split("+")} & set(config.test_data):
+        raise InputError(
+            f"test_data {', '.join(sorted(own))} is the data itself, training pictures and all, or has the name of a "
+            "part: leave it out, or call the folder otherwise"
+        )
     others = {name: load(name) for name in config.test_data}
     split = split_of(config, examples)
     start = initial_model(config)  # refuses what cannot be built before anything is written
     if config.on_lungs:
         examples = crop_to_lungs(examples, start, size=config.lungs_size)
     training = examples.select(split.train)
-    budget = label_budget(training, None if config.on_lungs else config.masks, config.labels, config.seed)
+    budget = label_budget(training, config.masks, config.labels, config.seed)
     data = cache(examples, config.size).select(split.train).reveal(budget.masks, budget.labels)
     validation = examples.select(split.validation)
 
     with whole_folder(out) as folder:
+        _claim(folder / "config.json", config)
         earlier = trained_seconds(folder / "checkpoint.pt")
         trained = train(config, data, folder, validation, progress)
         if not is_first_process():
@@ -346,12 +386,12 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
             another = part in others  # another set, another question
             asked = {} if another else class_rows(trained, some, config)
             for kind, said in asked.items():
-                name = part + {"predicted": "", "one-view": "/one-view"}.get(kind, f"/{kind}-mask")
+                name = class_part(part, kind)
                 metrics[name] = metrics.get(name, {}) | summarize_classes(said)
                 classes += [{"part": part, "mask": kind} | row for row in said]
         device = describe_device(config.recipe.accelerator, config.recipe.devices)
         record = Record(
-            id=Path(out).name,
+            id=Path(out).absolute().name,
             config=json.loads(json.dumps(asdict(config))),
             provenance=provenance(data.fingerprint, started, device, earlier),
             metrics=metrics,
@@ -362,11 +402,24 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
             write_table(folder / "curve.csv", trained.looks)
         if trained.segmentor is not None:
             save_weights(folder / "weights.safetensors", trained.segmentor)
+        if classes:
+            write_table(folder / CLASSES, classes)
         if trained.discriminator is not None:
-            write_table(folder / "classes.csv", classes)
             save_weights(folder / "discriminator.safetensors", trained.discriminator)
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        for file in ("checkpoint.pt", "config.json"):
+            (folder / file).unlink(missing_ok=True)
     return record
+
+
+def _claim(file: Path, config: Config) -> None:
+    """Write the configuration of a run that begins; refuse to go on with one that began with another."""
+    if not file.exists():
+        file.write_text(json.dumps(asdict(config), indent=1) + "\n")
+    elif other := differing(read_config(json.loads(file.read_text())), config):
+        raise InputError(
+            f"{file.parent} holds an unfinished run of another configuration ({', '.join(other)} differ): choose "
+            "another folder, or remove it"
+        )
 
 
 def run_once(config: Config, out: str | Path, progress: bool = False) -> Record:
@@ -380,8 +433,6 @@ def run_once(config: Config, out: str | Path, progress: bool = False) -> Record:
     if not (out / "run.json").exists():
         return replace(run(config, out, progress), folder=out)
     record = check_record(out)
-    wanted = asdict(replace(config, recipe=config.recipe.resolved()))
-    made = asdict(read_config(record.config))
-    if other := [name for name in wanted if json.dumps(made[name]) != json.dumps(wanted[name])]:
+    if other := differing(read_config(record.config), replace(config, recipe=config.recipe.resolved())):
         raise InputError(f"{out} is the record of another run ({', '.join(other)} differ): choose another folder")
     return record

@@ -105,7 +105,7 @@ def surface_distances(prediction: ArrayLike, truth: ArrayLike, spacing: tuple[fl
     1.0
     """
     p, g = _masks(prediction, truth)
-    if len(spacing) != 2 or not all(0 < step < np.inf for step in spacing):
+    if np.shape(spacing) != (2,) or not all(0 < step < np.inf for step in spacing):
         raise InputError(f"spacing is {spacing}: expected the row and column size of a pixel, two numbers above 0")
     if not p.any() or not g.any():
         missed = float(np.hypot(p.shape[0] * spacing[0], p.shape[1] * spacing[1])) if p.any() != g.any() else 0.0
@@ -229,7 +229,7 @@ def _masks(prediction: ArrayLike, truth: ArrayLike) -> tuple[Mask, Mask]:
     p, g = np.asarray(prediction), np.asarray(truth)
     if p.dtype != bool or g.dtype != bool or p.ndim != 2 or p.shape != g.shape:
         raise InputError(f"expected two bool masks (H, W) of one size, got {p.dtype} {p.shape} and {g.dtype} {g.shape}")
-    return p, g
+    return np.ascontiguousarray(p), np.ascontiguousarray(g)
 
 
 def _counts(prediction: ArrayLike, truth: ArrayLike) -> tuple[int, int, int]:

@@ -6,9 +6,9 @@ Which of two rules applies is decided before anything is compared, and said:
   device, number of threads, vector units, torch and NumPy. Then every row of
   `per_image.csv` and `classes.csv` must be the same text.
 - **within the spread**: anything else. Then each part's Dice and AUC must lie within a tolerance of the recorded one:
-  $2\\sqrt2\\,s$ with the standard deviation $s$ over the seeds of the same cell, if three or more records of it lie
-  beside this one, and never less than `FLOOR`. Two runs that differ only by chance are apart by more than that in
-  about one case of twenty.
+  $t_{n-1}\\sqrt2\\,s$ with the standard deviation $s$ over the $n$ seeds of the same cell and its Student factor, if
+  three or more records of it lie beside this one, and never less than `FLOOR`. Two runs that differ only by chance are
+  apart by more than that in about one case of twenty.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from scipy.stats import t as student
 
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.experiment import Config, read_config, run
@@ -91,7 +93,7 @@ def find_record(name: str | Path) -> Path:
     'jsrt-unet-s1'
     """
     if Path(name).is_dir():
-        return Path(name)
+        return Path(name).resolve()
     text = str(name)
     found = [one for one in record_folders(shipped("results")) if text in (one.name, f"{one.parent.name}/{one.name}")]
     if len(found) != 1:
@@ -138,7 +140,7 @@ def compare(record: Record, again: Record) -> Verdict:
         was, now = _rows(record.folder / table), _rows(again.folder / table)
         rows += len(was)
         differing += sum(now.get(key) != row for key, row in was.items()) + len(now.keys() - was.keys())
-    siblings = _siblings(record)
+    siblings = _siblings(record, again)
     figures = tuple(
         Figure(
             part,
@@ -181,28 +183,32 @@ def _rows(file: Path) -> dict[tuple[str, ...], dict[str, Any]]:
         return {(row["part"], row.get("mask", ""), row["id"]): row for row in csv.DictReader(text)}
 
 
-def _siblings(record: Record) -> list[Record]:
-    """The records of other seeds of this cell, this one among them."""
+def _siblings(record: Record, again: Record) -> list[Record]:
+    """One record for each seed of this cell, this one among them and the new run not."""
 
     def unseeded(one: Record) -> Config:
         config = read_config(one.config)
         return replace(config, seed=0, recipe=replace(config.recipe, seed=0))
 
     assert record.folder
-    kin = []
-    for folder in record.folder.parent.iterdir():
+    assert again.folder
+    kin = {read_config(record.config).seed: record}
+    for folder in sorted(record.folder.resolve().parent.iterdir()):
+        if folder == again.folder.resolve():
+            continue
         try:
             other = check_record(folder)
             if unseeded(other) == unseeded(record):
-                kin.append(other)
+                kin.setdefault(read_config(other.config).seed, other)
         except InputError:
             continue  # a broken neighbour, or no record at all
-    return kin
+    return list(kin.values())
 
 
 def _tolerance(part: str, name: str, siblings: Sequence[Record]) -> float:
     means = [one.metrics[part][name]["mean"] for one in siblings if name in one.metrics.get(part, {})]
-    spread = 2 * math.sqrt(2) * statistics.stdev(means) if len(means) >= 3 else 0.0
+    n = len(means)
+    spread = float(student.ppf(0.975, n - 1)) * math.sqrt(2) * statistics.stdev(means) if n >= 3 else 0.0
     return max(FLOOR[name], spread)
 
 
@@ -211,5 +217,8 @@ def _changes(was: str | None, now: str | None) -> tuple[str, ...] | None:
         return None
     package = Path(__file__).parent
     command = ["git", "-C", str(package), "log", "--format=%h %s", f"{was[:40]}..{now[:40]}", "--", str(package)]
-    log = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        log = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # no git here
+        return None
     return None if log.returncode else tuple(log.stdout.splitlines())

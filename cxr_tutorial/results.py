@@ -24,6 +24,7 @@ from cxr_tutorial.errors import InputError
 from cxr_tutorial.shipped import shipped
 
 SCHEMA = 1
+CLASSES = "classes.csv"
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def whole_folder(target: str | Path) -> Iterator[Path]:
     >>> (place / "run.json").exists()
     True
     """
-    target = Path(target)
+    target = Path(target).absolute()
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise InputError(f"{target} is there already: choose another folder, or remove it first")
     unfinished = target.with_name(f".{target.name}.unfinished")
@@ -162,8 +163,8 @@ def read_record(folder: str | Path) -> Record:
         if content["schema"] > SCHEMA:
             raise InputError(f"{folder} has schema {content['schema']}: update cxr-tutorial to read it")
         content["provenance"] = Provenance(**content["provenance"])
-        return Record(**content, metrics=metrics, folder=folder)
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        return Record(**content, metrics={**metrics}, folder=folder)
+    except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(
             f"{folder} holds no readable record ({error!r}): expected run.json and metrics.json "
             "as `cxr-tutorial train` writes them"
@@ -171,11 +172,13 @@ def read_record(folder: str | Path) -> Record:
 
 
 def check_record(folder: str | Path) -> Record:
-    """Read a record and compare its means with its rows, one by one, to catch a file that was cut or changed.
+    """Read a record and compare its figures with its rows, one by one, to catch a file that was cut or changed.
+
+    The means of `per_image.csv` are taken again, and the AUC of each part and mask in `classes.csv`.
 
     Raises
     ------
-    InputError : as `read_record`; a part has more, fewer or other rows in `per_image.csv` than it counts.
+    InputError : as `read_record`; a part has more, fewer or other rows than its figures say.
     """
     record = read_record(folder)
     try:
@@ -184,17 +187,46 @@ def check_record(folder: str | Path) -> Record:
             mine = [row for row in rows if row["part"] == part]
             for name, said in summary.items():
                 values = [row[name] for row in mine if name in row]
-                if "sd" in said and (
-                    len(values) != said["n"]
-                    or not math.isclose(sum(values) / len(values), said["mean"], rel_tol=1e-4, abs_tol=1e-4)
-                ):
-                    raise InputError(
-                        f"{folder}: the {name} of {part} is said to be {said['mean']:.5g} (n = {said['n']}), "
-                        f"per_image.csv has {len(values)} rows that say something else"
-                    )
-    except (OSError, KeyError, TypeError, ValueError) as error:
+                if "sd" in said:
+                    again = sum(values) / len(values) if values else math.nan
+                    slack = 1e-4 * max(1, abs(said["mean"]))
+                    _compare(f"{folder}: the {name} of {part}", said, len(values), again - slack, again + slack)
+        asked: dict[str, list[dict[str, Any]]] = {}
+        for row in _read_table(Path(folder) / CLASSES) if (Path(folder) / CLASSES).exists() else []:
+            asked.setdefault(class_part(row["part"], row["mask"]), []).append(row)
+        for part, summary in record.metrics.items() if asked else ():
+            said, some = summary.get("auc", {"mean": math.nan}), asked.get(part, [])
+            if math.isfinite(said["mean"]):
+                _compare(f"{folder}: the auc of {part}", said, len(some), *_auc_between(some))
+    except InputError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{folder} holds no readable record ({error!r})") from error
     return record
+
+
+def _auc_between(rows: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """The least and the largest AUC that these scores can have had: the digits of a table make ties."""
+    ill, well = ([row["score"] for row in rows if row["label"] == label] for label in (1, 0))
+    pairs = len(ill) * len(well) or math.nan
+    above, not_below = sum(a > b for a in ill for b in well), sum(a >= b for a in ill for b in well)
+    return above / pairs - 1e-6, not_below / pairs + 1e-6
+
+
+def _compare(what: str, said: dict[str, Any], rows: int, low: float, high: float) -> None:
+    if rows != said["n"] or not low <= said["mean"] <= high:
+        raise InputError(
+            f"{what} is said to be {said['mean']:.5g} (n = {said['n']}), its {rows} rows say something else"
+        )
+
+
+def class_part(part: str, mask: str) -> str:
+    """Under which part a record keeps what D says of the pictures of a part, when it is shown this mask.
+
+    >>> class_part("test", "predicted"), class_part("test", "one-view"), class_part("test", "true")
+    ('test', 'test/one-view', 'test/true-mask')
+    """
+    return part + {"predicted": "", "one-view": "/one-view"}.get(mask, f"/{mask}-mask")
 
 
 def read_per_image(folder: str | Path) -> list[dict[str, Any]]:
@@ -209,7 +241,7 @@ def read_curve(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def _read_table(path: Path) -> list[dict[str, Any]]:
-    text = {"part", "id", "patient", "source", "unit"}
+    text = {"part", "mask", "id", "patient", "source", "unit"}
     with path.open(newline="") as file:
         return [{k: v if k in text else float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 

@@ -35,6 +35,7 @@ def test_train_evaluate_and_show(command, tmp_path):
     ]  # fmt: skip
     out = command("evaluate", "run", "--size", "32", "--table", "rows.csv").stdout
     assert out.startswith("synthetic    Dice 0.")
+    assert command("evaluate", "run").stdout == out  # the record knows its size
     assert (tmp_path / "rows.csv").read_text().startswith("id,patient,source,unit,dice")
     assert "1 records" in command("results", "list", ".").stdout
     assert '"fingerprint' not in command("results", "show", "run").stderr
@@ -73,6 +74,8 @@ def test_data_show_counts(command):
         ),
         (["train", "--out", "run", "--augmentation", "wild", *TINY], "unknown augmentation 'wild'"),
         (["train", "--out", "run", "--split", "thirds", *TINY], "unknown split 'thirds'"),
+        (["train", "--out", "run", "--seed", "-1", *TINY], "seed must be a number >= 0"),
+        (["train", "--out", "run", "--views", "4", *TINY], "supervised makes no use of views"),
         (["data", "show", "nowhere"], "'nowhere'"),
         (["evaluate", "absent.safetensors"], "absent.safetensors"),
         (["results", "show", "absent"], "absent"),

@@ -9,7 +9,7 @@ import torch
 
 from cxr_tutorial.data import load_synthetic
 from cxr_tutorial.errors import InputError
-from cxr_tutorial.experiment import METHODS, Config, load, run
+from cxr_tutorial.experiment import METHODS, Config, load, run, run_once
 from cxr_tutorial.results import load_records, read_curve, read_per_image, read_record
 from cxr_tutorial.train import Recipe, load_weights
 from cxr_tutorial.train.checkpoint import load_discriminator, save_checkpoint
@@ -78,7 +78,13 @@ def test_what_is_there_is_not_overwritten(tmp_path):
         ({"method": "masked-classifier"}, "name its weights by start"),
         ({"method": "lungs-classifier"}, "name its weights by start"),
         ({"views": -1}, "views must be >= 0"),
-        ({"views": 2}, "supervised trains no D to show views to"),
+        ({"views": 2}, "supervised makes no use of views"),
+        ({"method": "mean-teacher"}, "mean-teacher makes no use of validate_every"),
+        ({"method": "classifier", "validate_every": 0, "test_data": ("jsrt",)}, "classifier makes no use of test_data"),
+        ({"test_data": ("synthetic",)}, "synthetic is the data itself"),
+        ({"test_data": ("test",)}, "or has the name of a part"),
+        ({"seed": -1}, "seed must be >= 0"),
+        ({"root": "somewhere"}, "the synthetic set lies in no folder"),
         ({"split": "mine"}, "unknown split 'mine'"),
         ({"recipe": Recipe(loss="hinge")}, "hinge"),
         ({"masks": 10_000}, "budget of 10000 masks"),
@@ -163,3 +169,42 @@ def test_data_sets_are_found_by_name_or_folder(tmp_path):
     assert load("synthetic").ids == load_synthetic().ids
     with pytest.raises(InputError):
         load("jsrt", str(tmp_path))
+
+
+def test_an_unfinished_run_goes_on_with_its_own_configuration_only(tmp_path, monkeypatch):
+    def stop(*_args, **_options):
+        raise KeyboardInterrupt
+
+    config = replace(QUICK, validate_every=0)
+    with monkeypatch.context() as patch:
+        patch.setattr("cxr_tutorial.experiment.evaluate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, tmp_path / "run", progress=False)
+    for other in ({"method": "appaunet"}, {"net": "unet"}, {"widths": (4, 8)}):
+        with pytest.raises(InputError, match=f"another configuration .{next(iter(other))}"):
+            run(replace(config, **other), tmp_path / "run", progress=False)
+    run(config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_run_is_found_again_whatever_the_order_of_its_options(tmp_path):
+    recipe = Recipe(batch_size=4, loss="tversky", loss_options={"fp_weight": 0.3, "fn_weight": 0.7})
+    config = replace(QUICK, recipe=recipe, steps=1, validate_every=0)
+    first = run_once(config, tmp_path / "run")
+    assert run_once(config, tmp_path / "run").provenance.date == first.provenance.date
+    with pytest.raises(InputError, match="steps differ"):
+        run_once(replace(config, steps=2), tmp_path / "run")
+
+
+def test_a_game_on_pictures_without_classes_ends_in_a_record(tmp_path):
+    from PIL import Image
+
+    for place in ("pictures", "pictures/masks"):
+        (tmp_path / place).mkdir()
+        for i in range(10):
+            Image.new("L", (32, 32), 20 * i if place == "pictures" else 255).save(tmp_path / place / f"{i}.png")
+    config = replace(QUICK, data=str(tmp_path / "pictures"), method="appaunet", masks=4, steps=1, validate_every=0)
+    record = run(replace(config, recipe=Recipe(batch_size=2)), tmp_path / "run", progress=False)
+    assert "dice" in record.metrics["test"]
+    assert not (tmp_path / "run" / "classes.csv").exists()
+    assert (tmp_path / "run" / "discriminator.safetensors").exists()

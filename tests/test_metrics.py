@@ -275,3 +275,14 @@ def test_paired_wilcoxon_by_hand():
 def test_paired_wilcoxon_refuses_what_is_not_paired(a, b):
     with pytest.raises(InputError, match="paired"):
         paired_wilcoxon(a, b)
+
+
+def test_distances_of_a_mirrored_view_are_those_of_its_copy():
+    a, b = np.zeros((8, 8), bool), np.zeros((8, 8), bool)
+    a[2:5, 2:5], b[2:5, 4:7] = True, True
+    assert surface_distances(a[:, ::-1], b) == surface_distances(a[:, ::-1].copy(), b)
+
+
+def test_a_spacing_of_one_number_is_refused():
+    with pytest.raises(InputError, match=r"spacing is 0\.5: expected the row and column size"):
+        surface_distances(np.ones((4, 4), bool), np.ones((4, 4), bool), spacing=0.5)

@@ -1,5 +1,6 @@
 """Records: whole or not at all, read back as written, and honest about where they come from."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -7,12 +8,15 @@ import pytest
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.results import (
     Record,
+    check_record,
+    collect,
     describe_device,
     load_records,
     provenance,
     read_curve,
     read_per_image,
     read_record,
+    record_folders,
     whole_folder,
     write_record,
     write_table,
@@ -93,3 +97,44 @@ def test_a_folder_gets_its_name_only_when_whole(tmp_path):
     assert (place / "checkpoint.pt").exists()
     with pytest.raises(InputError, match="is there already"), whole_folder(place):
         pass
+
+
+def with_classes(folder, said=0.75):
+    """A record of four pictures whose AUC is .75, as its table says."""
+    rows = [
+        {
+            "part": "test",
+            "mask": "predicted",
+            "id": name,
+            "patient": name,
+            "label": label,
+            "score": score,
+        }
+        for name, label, score in (("a", 0, 0.1), ("b", 0, 0.4), ("c", 1, 0.35), ("d", 1, 0.8))
+    ]
+    write(folder)
+    write_table(folder / "classes.csv", rows)
+    metrics = {"test": {"dice": {"mean": 0.12346, "sd": 0.0, "n": 1}, "auc": {"mean": said, "n": 4}}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return folder
+
+
+def test_the_class_figures_are_checked_against_their_rows(tmp_path):
+    assert check_record(with_classes(tmp_path / "whole")).metrics["test"]["auc"]["mean"] == 0.75
+    with pytest.raises(InputError, match=r"auc of test is said to be 0\.999"):
+        check_record(with_classes(tmp_path / "changed", said=0.999))
+    for lines in (3, 1):
+        cut = with_classes(tmp_path / f"cut-{lines}") / "classes.csv"
+        cut.write_text("".join(cut.read_text().splitlines(keepends=True)[: lines + 1]))
+        with pytest.raises(InputError, match=f"its {lines} rows say something else"):
+            check_record(cut.parent)
+
+
+@pytest.mark.parametrize(("file", "content"), [("run.json", b"\xff\xfe{}"), ("metrics.json", b"[]")])
+def test_one_broken_record_does_not_spoil_the_others(tmp_path, file, content):
+    for name in ("good", "bad"):
+        with_classes(tmp_path / name)
+    (tmp_path / "bad" / file).write_bytes(content)
+    records, broken = collect(record_folders(tmp_path))
+    assert [record.folder.name for record in records] == ["good"]
+    assert "holds no readable record" in broken[tmp_path / "bad"]

@@ -42,6 +42,6 @@ def main() -> None:
     """Run the command; a user's mistake is one line on standard error and exit status 2."""
     try:
         app()
-    except (InputError, OSError) as error:
+    except (InputError, OSError, FloatingPointError) as error:
         typer.echo(f"cxr-tutorial: {error}", err=True)
         sys.exit(2)

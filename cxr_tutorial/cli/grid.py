@@ -64,7 +64,7 @@ def run(
     if engine not in ("plain", "snakemake"):
         raise InputError(f"unknown engine {engine!r}: choose plain or snakemake")
     cells, grid = plan_cells(groups or [], file, only), Grid(out, weights, accelerator)
-    todo = pending(cells, grid, retry and not dry_run)
+    todo = pending(cells, grid, retry, dry_run)
     try:
         if engine == "snakemake" or profile:
             code = run_snakemake(todo, grid, jobs=jobs, threads=threads, profile=profile, plan=file, dry_run=dry_run)
@@ -106,16 +106,22 @@ def collect(
     """
     from cxr_tutorial.errors import InputError
     from cxr_tutorial.grid import plan_cells
+    from cxr_tutorial.grid.cells import differences
     from cxr_tutorial.results import collect, record_folders, tidy, write_table
 
-    folders = [out / one.name for one in plan_cells(groups or [], file, only)] if groups or file else None
-    records, broken = collect(record_folders(out) if folders is None else [one for one in folders if one.exists()])
+    cells = {out / one.name: one for one in plan_cells(groups or [], file, only)} if groups or file else {}
+    records, broken = collect([one for one in cells if one.exists()] if groups or file else record_folders(out))
+    for place, one in cells.items():
+        for record in [record for record in records if record.folder == place]:
+            if found := differences(one, record):
+                broken[place] = f"{place} was made with another configuration: {', '.join(found)}"
+                records.remove(record)
     for reason in broken.values():
         typer.echo(f"left out: {reason}", err=True)
     if not records:
         raise InputError(f"no whole record below {out}: run some cells first, or name their folder with --out")
     write_table(table, tidy(sorted(records, key=lambda record: (record.group or "", record.id))))
-    absent = len(folders) - len(records) - len(broken) if folders else 0
+    absent = len(cells) - len(records) - len(broken) if cells else 0
     typer.echo(f"{table}: {len(records)} records, {len(broken)} broken, {absent} cells without a record")
     if broken or absent:
         raise typer.Exit(1)

@@ -130,15 +130,20 @@ def evaluate(
     weights: Annotated[Path, typer.Argument(help="A .safetensors file of `train`, or the folder of its record.")],
     data: Annotated[str, typer.Option(help="synthetic, montgomery, shenzhen, jsrt, or a folder.")] = "synthetic",
     root: Annotated[str | None, typer.Option(help="Where the data lies; default $CXR_DATA/DATA.")] = None,
-    size: Annotated[int, typer.Option(help="Pixels per side the weights were trained at.")] = 128,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Pixels per side the weights were trained at; default what the record says, or 128."),
+    ] = None,
     table: Annotated[Path | None, typer.Option(help="Also write one row per picture to this CSV file.")] = None,
 ) -> None:
     """Compare a trained segmentor's masks with the true ones, on every picture that has a mask."""
     from cxr_tutorial import evaluate as compare
     from cxr_tutorial.experiment import load
-    from cxr_tutorial.results import write_table
+    from cxr_tutorial.results import read_record, write_table
     from cxr_tutorial.train import load_weights
 
+    if size is None:
+        size = read_record(weights).config["size"] if weights.is_dir() else 128
     model = load_weights(weights / "weights.safetensors" if weights.is_dir() else weights)
     rows = compare.evaluate(model, load(data, root), size=size)
     typer.echo(f"{data:12} {_line(compare.summarize(rows))}")

@@ -112,7 +112,7 @@ def cache(examples: Examples, size: int, folder: str | Path | None = None) -> Ca
     """Decode `examples` once into a memory-mapped square cache and return it.
 
     Pictures are squeezed to `size` x `size` whatever their shape and stored as 8-bit grey. The cache is found
-    again by the entries' ids and versions, so a changed file is decoded anew.
+    again by the entries' ids, files and versions, so a changed or another file is decoded anew.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def cache(examples: Examples, size: int, folder: str | Path | None = None) -> Ca
             f"cannot cache {len(examples)} examples of {examples.name!r} at size {size}: need >= 1 at >= 16"
         )
     root = Path(folder or os.environ.get("CXR_CACHE") or Path.home() / ".cache" / "cxr_tutorial")
-    known = [[e.source, e.id, e.version, e.has_mask] for e in examples.entries]
+    known = [[e.source, e.id, e.version, e.has_mask, *map(str, e.files)] for e in examples.entries]
     key = hashlib.sha256(json.dumps([CACHE_FORMAT, size, known]).encode()).hexdigest()[:20]
     home = root / f"{examples.name.replace('/', '-')[:40]}-{size}-{key}"
     if not home.is_dir():
@@ -326,6 +326,8 @@ class Batches:
     first_stream: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.seed < 0:
+            raise InputError(f"batch_size must be >= 1 and seed >= 0, got {self.batch_size} and {self.seed}")
         what = ("with a mask", "without a mask") if self.first_stream is None else ("in stream 1", "in stream 2")
         for size, stream, which in (
             (self.batch_size, self.labelled, what[0]),

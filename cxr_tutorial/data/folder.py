@@ -18,21 +18,23 @@ def load_folder(path: str | Path) -> Examples:
 
     Parameters
     ----------
-    path : a file, or a folder that is searched with all its subfolders. Files without an ending are taken if
-        their content is DICOM; all other files are passed over. Names that start with a dot do not count.
+    path : a file, or a folder that is searched with all its subfolders. Files without an ending, or with a number for
+        one as in `1.2.840.7`, are taken if their content is DICOM; all other files are passed over. Names that
+        start with a dot do not count.
 
     Returns
     -------
     Examples without class labels, sorted by name. `id` is the file's name without its ending, with the
     subfolder before it if there is one, and with its ending where two would otherwise be alike. Masks are
-    taken from a folder `masks/` inside or next to `path` that holds the same names, with or without `_mask`;
-    else there are none. `spacing_mm` is known for DICOM only. Every file counts as a patient of its own.
+    taken from a folder `masks/` inside or next to `path` that holds the same names, with or without `_mask`, in the
+    same subfolders or, where a name is there once only, in none; else there are none. `spacing_mm` is known for
+    DICOM only. Every file counts as a patient of its own.
 
     Raises
     ------
     InputError
-        Nothing is there, or nothing that is a picture; or, on decoding, a damaged file or a mask of another
-        size than its picture.
+        Nothing is there, or nothing that is a picture; a mask that could belong to several pictures; or, on decoding,
+        a damaged file or a mask of another size than its picture.
 
     Notes
     -----
@@ -44,21 +46,37 @@ def load_folder(path: str | Path) -> Examples:
     ...     load_folder(folder)[0].image.shape
     (20, 30)
     """
-    path = Path(path).expanduser()
+    path = Path(path).expanduser().absolute()
     top = path.parent if path.is_file() else path
     mask_folders = [top / "masks"] if path.is_file() else [top.parent / "masks", top / "masks"]
     pictures = [path] if path.is_file() else _pictures(path, skip=top / "masks")
     masks = index_masks(folder for folder in mask_folders if folder != top)
-    stems = Counter(picture.relative_to(top).with_suffix("") for picture in pictures)
+    stems = Counter(_stem(picture, top) for picture in pictures)
+    names = Counter(stem.name for stem in stems)
 
     def entry(picture: Path) -> Entry:
-        short = picture.relative_to(top)
-        name = short.with_suffix("") if stems[short.with_suffix("")] == 1 else short
-        files = (picture, masks[picture.stem]) if picture.stem in masks else (picture,)
+        stem = _stem(picture, top)
+        name = stem if stems[stem] == 1 else picture.relative_to(top)
+        mask = masks.get(stem.as_posix()) or masks.get(stem.name)
+        if mask and stem.as_posix() not in masks and names[stem.name] > 1:
+            raise InputError(
+                f"{mask} could be the mask of {names[stem.name]} pictures called {stem.name} in {top}: put each mask "
+                "into a subfolder of masks/ that is called as that of its picture"
+            )
+        files = (picture, mask) if mask else (picture,)
         return Entry(name.as_posix(), name.as_posix(), "folder", None, len(files) > 1, files, fingerprint(files))
 
     entries = tuple(entry(picture) for picture in pictures)
     return Examples(entries, _read, "folder", f"{len(entries)} files of {top.name}")
+
+
+def _stem(picture: Path, top: Path) -> Path:
+    short = picture.relative_to(top)
+    return short if _numbered(short) else short.with_suffix("")
+
+
+def _numbered(path: Path) -> bool:
+    return path.suffix[1:].isdigit()  # 1.2.840.7 is a name without an ending
 
 
 def _pictures(folder: Path, skip: Path) -> list[Path]:
@@ -71,7 +89,8 @@ def _pictures(folder: Path, skip: Path) -> list[Path]:
         and skip not in path.parents
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
-    pictures = [path for path in files if path.suffix.lower() in SUFFIXES or (not path.suffix and is_dicom(path))]
+    bare = [path for path in files if (not path.suffix or _numbered(path)) and is_dicom(path)]
+    pictures = [path for path in files if path.suffix.lower() in SUFFIXES or path in bare]
     if not pictures:
         raise InputError(
             f"{folder} holds no X-ray among {len(files)} files: "

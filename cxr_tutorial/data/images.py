@@ -37,6 +37,8 @@ _UNREADABLE = (
     AttributeError,
     KeyError,
     struct.error,
+    TypeError,
+    IndexError,
 )
 
 
@@ -50,7 +52,8 @@ def read_grey(path: str | Path) -> NDArray[np.float32]:
     evens out the rest.
 
     - PNG, JPEG, GIF, BMP, TIFF in palette, RGB(A), grey or 1 bit: converted to 8-bit grey, alpha dropped;
-    - PNG, TIFF of 12, 16 or 32 bits: divided by $2^{bits} - 1$; white-is-zero TIFFs are inverted;
+    - PNG, TIFF of 12, 16 or 32 bits: divided by $2^{bits} - 1$; white-is-zero TIFFs are inverted; 16 bits that hold
+      nothing above 255 or 4095 are taken for 8 or 12 bits;
     - float TIFF: must already lie in [0, 1];
     - `.IMG` (JSRT): big-endian 16-bit, 2048 x 2048, 12 bit, stored inverted;
     - DICOM: modality rescale, window or VOI table, `MONOCHROME1` inverted; one frame only.
@@ -110,7 +113,7 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
     Raises
     ------
     InputError
-        As for `read_grey`.
+        As for `read_grey`; the file holds grey values, but none above the middle: a map of labels, or a dark colour.
 
     >>> from tempfile import NamedTemporaryFile; from PIL import Image
     >>> with NamedTemporaryFile(suffix=".png") as file:
@@ -119,8 +122,15 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
     array([[False,  True,  True]])
     """
     grey = read_grey(path)
-    unscaled = grey.max() <= 1.5 / 255
-    return grey > (0 if unscaled else 0.5)
+    top = grey.max()
+    if top <= 1.5 / 255:
+        return grey > 0
+    if top <= 0.5:
+        raise InputError(
+            f"{path} holds no value above middle grey, its lightest is {255 * top:.0f} of 255: expected a mask of 0 "
+            "and 255; if it numbers several regions, save those that count as 255 and all else as 0"
+        )
+    return grey > 0.5
 
 
 def read_size(path: str | Path) -> tuple[int, int] | None:
@@ -269,8 +279,11 @@ def _picture_to_grey(picture: Picture, path: Path) -> NDArray[np.floating]:
     tags: Any = getattr(picture, "tag_v2", {})  # TIFF: 258 bits per sample, 262 what is white, 339 sample format
     values = np.asarray(picture).astype(np.float64)
     signed = tags.get(339, (1,))[0] == 2
-    top = 1.0 if mode == "F" else 2.0 ** (tags.get(258, (16,))[0] - signed) - 1
     low, high = values.min(), values.max()
+    bits = tags.get(258, (16,))[0] - signed
+    if bits == 16:
+        bits = next((fewer for fewer in (8, 12) if high < 2**fewer), 16)
+    top = 1.0 if mode == "F" else 2.0**bits - 1
     if low < 0 or high > top:
         raise InputError(
             f"{path} holds values from {low:g} to {high:g}: expected 0 to {top:g}; scale it, or save it with 16 bits"

@@ -65,12 +65,16 @@ def find_pictures(layout: Layout, root: str | Path | None) -> tuple[Path, dict[s
 
 
 def index_masks(folders: Iterable[Path]) -> dict[str, Path]:
-    """id -> mask file, over all these folders; a `_mask` at the end of a name is not part of the id."""
+    """id -> mask file, over all these folders; a `_mask` at the end of a name is not part of the id.
+
+    A mask in a subfolder has its name in front, as in `tb/0001`.
+    """
     return {
-        path.stem.removesuffix("_mask"): path
+        path.relative_to(folder).with_name(path.stem.removesuffix("_mask")).as_posix(): path
         for folder in folders
-        for path in _files(folder)
-        if path.suffix.lower() in PICTURE_SUFFIXES
+        if folder.is_dir()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES
     }
 
 
@@ -146,7 +150,7 @@ def _root(layout: Layout, root: str | Path | None) -> Path:
     root = Path(root).expanduser()
     if not root.is_dir():
         raise InputError(f"{root} is not a folder. Expected\n{layout.tree}")
-    return root
+    return root.absolute()
 
 
 def _files(folder: Path) -> list[Path]:

@@ -77,7 +77,7 @@ def patient_split(examples: Examples, fractions: tuple[float, float, float] = (0
     for patient, theirs in sorted(pictures.items()):
         strata[max(_stratum(entry) for entry in theirs)].append(patient)
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(_checked(seed))
     part: dict[str, int] = {}
     for _, patients in sorted(strata.items()):
         cuts = np.rint(np.cumsum(fractions[:2]) * len(patients)).astype(int)
@@ -114,7 +114,7 @@ def kfold(examples: Examples, k: int = 5, seed: int = 0) -> tuple[Split, ...]:
     rarest = min(classes.count(c) for c in set(classes))
     if rarest < k:
         raise InputError(f"k = {k} folds cannot each hold the rarest class, which has {rarest} pictures")
-    folds = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
+    folds = StratifiedGroupKFold(k, shuffle=True, random_state=_checked(seed))
     fold_of = np.empty(len(examples), dtype=int)
     for fold, (_, test) in enumerate(folds.split(classes, classes, examples.patients)):
         fold_of[test] = fold
@@ -161,7 +161,7 @@ def label_budget(examples: Examples, masks: int | None = None, labels: int | Non
     (True, [0, 0, 1, 1])
     """
     entries = sorted(examples.entries, key=lambda entry: entry.id)
-    shuffled = [entries[i] for i in np.random.default_rng(seed).permutation(len(entries))]
+    shuffled = [entries[i] for i in np.random.default_rng(_checked(seed)).permutation(len(entries))]
     with_mask = _interleave([entry for entry in shuffled if entry.has_mask])
     with_label = _interleave([entry for entry in shuffled if entry.label is not None])
     return LabelBudget(_first("masks", masks, with_mask), _first("labels", labels, with_label))
@@ -239,3 +239,9 @@ def _shipped(name: str, kind: str) -> dict:
 
 def _split(parts: dict[str, Iterable[str]]) -> Split:
     return Split(**{part: tuple(ids) for part, ids in parts.items()})
+
+
+def _checked(seed: int) -> int:
+    if seed < 0:
+        raise InputError(f"a seed must be >= 0, got {seed}")
+    return seed

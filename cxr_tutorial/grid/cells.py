@@ -13,12 +13,12 @@ import shutil
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cxr_tutorial.errors import InputError
-from cxr_tutorial.experiment import Config, read_config, run
+from cxr_tutorial.experiment import Config, differing, read_config, run
 from cxr_tutorial.grid.plans import Cell
 from cxr_tutorial.results import Record, check_record, read_record
 
@@ -85,8 +85,8 @@ def state_of(cell: Cell, grid: Grid) -> State:
             record = check_record(place)
         except InputError as error:
             return State("broken", str(error))
-        if differing := differences(cell, record):
-            return State("broken", f"{place} was made with another configuration: {', '.join(differing)}")
+        if found := differences(cell, record):
+            return State("broken", f"{place} was made with another configuration: {', '.join(found)}")
         if any(file.exists() for file in _weights_of(place)):
             return State("stopped")  # killed between the record and the tidying
         return State("done")
@@ -101,24 +101,19 @@ def state_of(cell: Cell, grid: Grid) -> State:
 def differences(cell: Cell, record: Record) -> list[str]:
     """Fields of the configuration in which a record differs from the cell; where it ran does not count."""
 
-    def comparable(config: Config) -> dict[str, object]:
+    def comparable(config: Config) -> Config:
         recipe = replace(config.recipe, accelerator="", devices=1, precision="")
         start = cell.after if cell.after else config.start
-        return asdict(replace(config, recipe=recipe, root=None, start=start))
+        return replace(config, recipe=recipe, root=None, start=start)
 
     try:
         made = read_config(record.config)
     except InputError as error:
         return [str(error)]
-    mine, theirs = comparable(cell.config), comparable(made)
-    differing = [name for name in mine if _canonical(mine[name]) != _canonical(theirs[name])]
+    found = differing(comparable(cell.config), comparable(made))
     if cell.after and not (made.start or "").endswith(f"{cell.after}.safetensors"):
-        differing.append("start")
-    return differing
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True)
+        found.append("start")
+    return found
 
 
 def run_cell(cell: Cell, grid: Grid) -> Record:

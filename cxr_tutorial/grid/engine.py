@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -19,18 +19,22 @@ from cxr_tutorial.grid.plans import Cell
 from cxr_tutorial.results import Record
 
 
-def pending(cells: Sequence[Cell], grid: Grid, retry: bool = False) -> list[Cell]:
-    """The cells that are to be run, in order; with `retry` also those that failed, and broken records are set aside."""
+def pending(cells: Sequence[Cell], grid: Grid, retry: bool = False, dry: bool = False) -> list[Cell]:
+    """The cells that are to be run, in order; with `retry` also those that failed, and broken records are set aside.
+
+    `dry` only asks, and moves no file.
+    """
     todo = []
     for cell in cells:
         state = state_of(cell, grid)
-        if state.kind == "broken" and retry:
+        if state.kind == "broken" and retry and not dry:
             set_aside(cell, grid)
             state = state_of(cell, grid)
         if state.kind == "stopped" and (grid.record(cell) / "run.json").exists():
-            run_cell(cell, grid)  # killed between the record and the tidying: nothing is run
+            if not dry:
+                run_cell(cell, grid)  # killed between the record and the tidying: nothing is run
             continue
-        if state.kind in ("open", "stopped") or (state.kind == "failed" and retry):
+        if state.kind in ("open", "stopped") or (state.kind in ("failed", "broken") and retry):
             todo.append(cell)
     return todo
 
@@ -56,7 +60,8 @@ def run_plain(
     busy: list[Worker] = []
     try:
         while True:
-            while len(busy) < jobs and (cell := next((one for one in todo if _ready(one, grid)), None)):
+            under_way = {one.name for one in todo} | {worker.cell.name for worker in busy if worker.cell}
+            while len(busy) < jobs and (cell := next((one for one in todo if is_ready(one, grid, under_way)), None)):
                 todo.remove(cell)
                 busy.append(idle.pop() if idle else _start(grid, threads))
                 busy[-1].begin(cell)
@@ -147,5 +152,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _ready(cell: Cell, grid: Grid) -> bool:
-    return not cell.after or grid.kept_weights(cell.after).exists()
+def is_ready(cell: Cell, grid: Grid, under_way: Container[str]) -> bool:
+    """Whether its first stage has left weights, and not such as are just being made anew."""
+    return not cell.after or (cell.after not in under_way and grid.kept_weights(cell.after).exists())

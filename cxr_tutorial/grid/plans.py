@@ -409,7 +409,7 @@ def read_plan(file: str | Path) -> list[Cell]:
         content = tomllib.loads(file.read_text())
         group, values = str(content["group"]), dict(content["cells"])
         of_recipe = {f"recipe.{key}": value for key, value in values.pop("recipe", {}).items()}
-    except (OSError, KeyError, AttributeError, ValueError) as error:
+    except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"{file} is not a plan ({error!r}): expected `group = ...` and a table [cells]") from error
     if not re.fullmatch(r"[\w.-]+", group) or group in PLANS:
         raise InputError(f"the group of {file} is {group!r}: choose a new name of letters, digits and dashes")

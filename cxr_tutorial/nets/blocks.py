@@ -97,13 +97,13 @@ def _tiled(values: Tensor, rows: Tensor) -> Tensor:
 def _channel_mean(rows: Tensor, x: Tensor) -> Tensor:
     """(C,) means over all pixels of `x`, in fp32."""
     channels = x.shape[1]
-    return rows.sum(0).float().view(-1, channels).sum(0) * (channels / x.numel())
+    return rows.sum(0, dtype=torch.float32).view(-1, channels).sum(0) * (channels / x.numel())
 
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": BatchNorm2d,
     "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
-    "group": lambda channels: nn.GroupNorm(min(8, channels), channels),
+    "group": lambda channels: nn.GroupNorm(math.gcd(8, channels), channels),
 }
 
 

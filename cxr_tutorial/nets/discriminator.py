@@ -77,6 +77,8 @@ class Discriminator(nn.Module):
                 f"a discriminator needs at least one class, positive widths and depth 1 or 2, got {num_classes}, "
                 f"{tuple(widths)}, {depth}"
             )
+        if join == "product" and mask_channels != 1:
+            raise InputError(f"join 'product' multiplies the picture by one mask, got mask_channels {mask_channels}")
         self.num_classes, self.widths, self.depth, self.join = num_classes, tuple(widths), depth, join
         self.norm, self.spectral_norm, self.dropout, self.pool = norm, spectral_norm, dropout, pool
         self.image_channels, self.mask_channels = image_channels, mask_channels
@@ -112,10 +114,11 @@ class Discriminator(nn.Module):
         """f(x, m), (N, widths[-1]): the mean over all pixels of the last level; twice as many if `pool` is `"both"`."""
         smallest = 2 ** len(self.widths)
         fits = image.dim() == mask.dim() == 4 and image.shape[-2:] == mask.shape[-2:] and len(image) == len(mask)
+        fits = fits and (image.shape[1], mask.shape[1]) == (self.image_channels, self.mask_channels)
         if not fits or min(image.shape[-2:]) < smallest:
             raise InputError(
-                f"expected N pictures and N masks of one size, at least {smallest} pixels a side, got "
-                f"{tuple(image.shape)} and {tuple(mask.shape)}"
+                f"expected N pictures of {self.image_channels} channels and N masks of {self.mask_channels}, of one "
+                f"size, at least {smallest} pixels a side, got {tuple(image.shape)} and {tuple(mask.shape)}"
             )
         if self.join == "product":
             image = image * mask

@@ -66,8 +66,9 @@ class Segmentor(nn.Module):
     Notes
     -----
     Any H, W >= 16 works: the picture is padded at the bottom and right by repeating its edge, up to a
-    multiple of `2 ** (len(widths) - 1)`, and the logits are cropped back. The weights lie in
-    `channels_last` memory order, the fastest in training and in use: a convolution answers in its weights' order.
+    multiple of `2 ** (len(widths) - 1)`, and the logits are cropped back. (Normalisation of a single picture, or by
+    `"instance"`, needs several pixels at the deepest level to *train*: with five levels H or W > 16.) The weights lie
+    in `channels_last` memory order, the fastest in training and in use: a convolution answers in its weights' order.
 
     Source: the three ideas are the paper's (abstract); that all eight nets are one class with three
     flags, the widths and the summing rule are this project's reading (see the paper-to-code map).

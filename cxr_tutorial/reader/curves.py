@@ -74,7 +74,7 @@ def stands_of(records: Iterable[Record], figure: str = "dice") -> dict[tuple[str
         name = re.sub(r"-m(all|\d+)-s\d+$", "", r.id)
         if (r.group or "").startswith("budget-"):
             for part, metrics in r.metrics.items():
-                if figure in metrics and part != "validation":
+                if figure in metrics and part.split("/")[0] != "validation":
                     of_name = runs.setdefault((r.config["data"], part), {}).setdefault(name, {})
                     of_name.setdefault(float(r.config["masks"] or np.inf), []).append(metrics[figure]["mean"])
 

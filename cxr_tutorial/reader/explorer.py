@@ -54,7 +54,7 @@ def explorer(records: Iterable[Record]) -> Figure:
     for record in sorted(records, key=lambda one: (one.group or "", one.id)):
         for part, summary in record.metrics.items():
             for figure, words in FIGURES.items():
-                if figure in summary and part != "validation":
+                if figure in summary and part.split("/")[0] != "validation":
                     view = f"{record.group} · {words} on {part.replace('/', ', ')}"
                     views.setdefault(view, []).append((record, summary[figure]["mean"], words))
     views = {view: rows for view, rows in views.items() if len(rows) > 1}

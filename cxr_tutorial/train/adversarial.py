@@ -87,7 +87,9 @@ class Game:
             "pred",
             "cp",
         )
-        for name in (*names, "unlabelled_batch_size", "warmup", "ramp"):
+        if self.confidence > 1:
+            raise InputError(f"confidence is a probability, from 0 to 1, got {self.confidence}")
+        for name in (*names, "unlabelled_batch_size", "warmup", "ramp", "confidence", "learning_rate", "weight_decay"):
             if not (math.isfinite(value := getattr(self, name)) and value >= 0):
                 raise InputError(f"{name} must be a number >= 0, got {value}")
 
@@ -167,7 +169,8 @@ def fit_appaunet(
 
     One step, on a batch of the first stream and of the second:
 
-    1. $\hat y = S(x)$ for all; D stands still; S goes down
+    1. $\hat y = S(\tilde x)$ for all, where $\tilde x$ is a harder view of $x$ if $x$ shows no mask and there is a
+       consistency term, else $x$; D stands still; S goes down
        $L_S = L_{seg} + \lambda_{adv} L_{adv} + \lambda_{fm} L_{fm} + \lambda_{con} L_{con}$;
     2. $\hat y$ stands still; D goes down $L_D$ (`objectives.discriminator_terms`) on $(x, y)$ and $(x, \hat y)$.
 
@@ -212,10 +215,7 @@ def fit_appaunet(
     """
     recipe, game = (recipe or Recipe()).resolved(), game or Game()
     loss = get_loss(recipe.loss, **recipe.loss_options)
-    if data.labels.max(initial=-1) >= discriminator.num_classes:
-        raise InputError(
-            f"the data has class {data.labels.max()}, but D knows {discriminator.num_classes} classes, from 0"
-        )
+    check_classes(data, discriminator)
     first = first_stream(data)
     loop = Loop(
         {
@@ -233,7 +233,8 @@ def fit_appaunet(
     )
     S, D = loop.models["segmentor"], loop.models["discriminator"]
     view_true, view_predicted = MASK_VIEWS[game.masks]
-    slopes = {"slope_seg": 0.0, "slope_adv": 0.0}
+    last = loop.history[-1] if loop.history else {}
+    slopes = {name: last.get(name, 0.0) for name in ("slope_seg", "slope_adv")}
     for batch in loop:
         strength, x, has_mask = game.strength(loop.done), batch.image, batch.has_mask
         y = view_true(rows_where(batch.mask, has_mask))
@@ -269,6 +270,14 @@ def fit_appaunet(
         loop.log(terms | {"total": sum_of(terms)} | slopes | seen_by_d(real, predicted))
         loop.log({f"d_{name}" if name == "total" else name: value for name, value in d_terms.items()})
     return GameFit(segmentor, _even(loop.history), loop.looks, discriminator)
+
+
+def check_classes(data: CachedSet, discriminator: Discriminator) -> None:
+    """Refuse classes that D does not know."""
+    if data.labels.max(initial=-1) >= discriminator.num_classes:
+        raise InputError(
+            f"the data has class {data.labels.max()}, but D knows {discriminator.num_classes} classes, from 0"
+        )
 
 
 def first_stream(data: CachedSet) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from cxr_tutorial.errors import InputError
 from cxr_tutorial.losses import get_loss
 from cxr_tutorial.nets.discriminator import Discriminator
 from cxr_tutorial.nets.segmentor import Segmentor
-from cxr_tutorial.train.adversarial import Game, consistency_term, strong_view
+from cxr_tutorial.train.adversarial import MASK_VIEWS, Game, check_classes, consistency_term, strong_view
 from cxr_tutorial.train.devices import rows_where
 from cxr_tutorial.train.loop import Budget, Fit, Learner, Loop, Model, Recipe, Watch
 from cxr_tutorial.train.objectives import consistency_loss, mean_over, segmentation_terms
@@ -92,7 +92,8 @@ def fit_cross_pseudo(
     Parameters
     ----------
     model, twin : the same kind of net with different first weights; `model` is returned.
-    data, steps, epochs, seconds, recipe, game, checkpoint, progress : as for `fit_mean_teacher`.
+    data, steps, epochs, seconds, recipe, game, checkpoint, progress : as for `fit_mean_teacher`, but for
+        `confidence`: every pixel of the other net's mask is taught.
 
     Introduced in chapter 8.
 
@@ -157,11 +158,13 @@ def fit_classifier(
     data : pictures without a visible class are not used.
     segmentor, own_masks : who draws the masks that D is shown, at most one of them; else every mask is 0.
     steps, epochs, seconds, recipe, game, checkpoint, progress : as for `fit_appaunet`; of the game only D's
-        `learning_rate`, `weight_decay`, `betas`.
+        `learning_rate`, `weight_decay`, `betas`, and `masks`, the view of them; of the recipe neither learning rate
+        nor loss.
 
     Raises
     ------
-    InputError : `own_masks` beside a segmentor, or with a picture that shows no mask; no visible class.
+    InputError : `own_masks` beside a segmentor, or with a picture that shows no mask; no visible class, or one that D
+        does not know.
 
     >>> from cxr_tutorial.data import cache, load_synthetic
     >>> data = cache(load_synthetic()[:8], 32)
@@ -172,6 +175,7 @@ def fit_classifier(
     if own_masks and (segmentor is not None or not data.has_mask.all()):
         raise InputError("own_masks takes pictures that all show their mask, and no segmentor that would draw others")
     recipe, game = (recipe or Recipe()).resolved(), game or Game()
+    check_classes(data, discriminator)
     loop = Loop(
         {"discriminator": Learner(discriminator, game.learning_rate, game.weight_decay, game.betas)},
         data,
@@ -179,14 +183,16 @@ def fit_classifier(
         Budget(steps, epochs, seconds),
         Watch(checkpoint, progress=progress),
         first_stream=data.labels >= 0,
+        about={"masks": game.masks, "shown": f"own {own_masks}, of a segmentor {segmentor is not None}"},
     )
+    view_true, view_predicted = MASK_VIEWS[game.masks]
     D, S = loop.models["discriminator"], segmentor and segmentor.to(loop.fabric.device).eval()
     for batch in loop:
         if S is None:
-            mask = batch.mask if own_masks else torch.zeros_like(batch.image)
+            mask = view_true(batch.mask) if own_masks else torch.zeros_like(batch.image)
         else:
             with torch.no_grad(), loop.fabric.autocast():
-                mask = S(batch.image).logits.float().sigmoid()
+                mask = view_predicted(S(batch.image).logits.float().sigmoid())
         logits = D(batch.image, mask)[:, :-1]
         term = mean_over(F.cross_entropy(logits, batch.label, reduction="none"), batch.label >= 0)
         loop.minimize("discriminator", term)

@@ -33,11 +33,11 @@ def load_checkpoint(path: Path, run: dict[str, Any]) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(f"{path} cannot be read as a checkpoint ({error}): remove it to start afresh") from error
-    differing = [key for key in run if state["run"].get(key) != run[key]]
+    differing = [key for key in {**state["run"], **run} if run and state["run"].get(key) != run.get(key)]
     if differing:
         raise InputError(
             f"{path} belongs to another run: {differing[0]} was {state['run'].get(differing[0])!r} and is "
-            f"now {run[differing[0]]!r}; remove the file or choose another folder"
+            f"now {run.get(differing[0])!r}; remove the file or choose another folder"
         )
     return state
 

@@ -75,8 +75,15 @@ class Recipe:
     sync_norm: bool = False
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.accumulate, int) and self.accumulate >= 1):
-            raise InputError(f"accumulate must be a whole number >= 1, got {self.accumulate}")
+        for name in ("accumulate", "batch_size", "devices"):
+            if not (isinstance(value := getattr(self, name), int) and value >= 1):
+                raise InputError(f"{name} must be a whole number >= 1, got {value!r}")
+        for name in ("learning_rate", "weight_decay", "warmup", "ema", "seed"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+                raise InputError(f"{name} must be a number >= 0, got {value!r}")
+        if self.warmup >= 1 or self.ema >= 1:
+            raise InputError(f"warmup and ema must be below 1, got {self.warmup} and {self.ema}")
 
     def resolved(self) -> Recipe:
         """The same recipe with the precision that this machine takes for `"auto"`."""
@@ -155,6 +162,11 @@ class Learner:
     weight_decay: float
     betas: tuple[float, float] = (0.9, 0.999)
 
+    def about(self) -> tuple[Any, ...]:
+        """What makes two learners the same kind, for the checkpoint."""
+        built = getattr(self.model, "options", None)
+        return type(self.model).__name__, built, self.learning_rate, self.weight_decay, self.betas
+
 
 class Loop:
     """Yields the batches of a training, one a step; the body of the `for` says what a step does.
@@ -215,6 +227,7 @@ class Loop:
             "budget": repr(budget),
             "data": " ".join(one.data.fingerprint for one in self.draws),
             "world_size": self.fabric.world_size,
+            "learners": repr([(name, one.about()) for name, one in learners.items()]),
         } | dict(about or {})
         self.models: dict[str, Any] = {}
         self.means: dict[str, nn.Module] = {}
@@ -243,6 +256,7 @@ class Loop:
                     part.load_state_dict(state[kind][name])
             self.step, self.seconds = state["step"], state["seconds"]
             self.history, self.looks = state["history"], state["looks"]
+            self._set_draws(state["draws"])
         self._terms: dict[str, Any] = {}
         self._objectives: list[tuple[int, Tensor]] = []
         self._fetched = len(self.history)
@@ -273,7 +287,7 @@ class Loop:
             for name, optimizer in self._optimizers.items():
                 for group in optimizer.param_groups:
                     group["lr"] = self._rates[name] * rate
-            self._terms = {"learning_rate": self.recipe.learning_rate * rate}
+            self._terms = {"learning_rate": next(iter(self._rates.values())) * rate}
             for part in range(self.recipe.accumulate):
                 self._part = part
                 with self._gradients_apart():
@@ -380,7 +394,17 @@ class Loop:
             states = {
                 kind: {name: part.state_dict() for name, part in parts.items()} for kind, parts in self._parts().items()
             }
-            save_checkpoint(self._file, now | states)
+            save_checkpoint(self._file, now | {"draws": self._get_draws()} | states)
+
+    def _get_draws(self) -> dict[str, Tensor]:
+        """Where torch's own draws stand, of which dropout takes its own."""
+        gpu = {"cuda": torch.cuda.get_rng_state(self.fabric.device)} if self.fabric.device.type == "cuda" else {}
+        return {"cpu": torch.get_rng_state()} | gpu
+
+    def _set_draws(self, states: Mapping[str, Tensor]) -> None:
+        torch.set_rng_state(states["cpu"])
+        if self.fabric.device.type == "cuda" and "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"], self.fabric.device)
 
 
 def _by_kind(models: Iterable[nn.Module]) -> tuple[list[Tensor], list[Tensor]]:

@@ -1,5 +1,7 @@
 """The cache, augmentation and two-stream sampling."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -150,3 +152,22 @@ def test_there_is_no_flip_unless_asked_for():
     assert torch.equal(kept, mask)
     _, flipped = augment(mask, mask, Augmentation(rotate=0, shift=0, zoom=0, stretch=0, flip=1), torch.Generator())
     assert torch.equal(flipped, mask.flip(-1))
+
+
+def test_another_file_of_the_same_name_size_and_time_is_decoded(tmp_path):
+    from PIL import Image
+
+    from cxr_tutorial.data import load_folder
+
+    for place, grey in (("a", 10), ("b", 240)):
+        (tmp_path / place).mkdir()
+        Image.new("L", (16, 16), grey).save(tmp_path / place / "x.bmp")
+        os.utime(tmp_path / place / "x.bmp", (1, 1))
+    seen = [cache(load_folder(tmp_path / place), 16, tmp_path / "cache").images.max() for place in ("a", "b")]
+    assert seen == [10, 240]
+
+
+@pytest.mark.parametrize("bad", [{"batch_size": 0}, {"seed": -1}])
+def test_batches_that_cannot_be_drawn_are_refused(folder, bad):
+    with pytest.raises(InputError, match="batch_size must be >= 1 and seed >= 0"):
+        Batches(cache(squares(), 16), **bad)

@@ -108,3 +108,37 @@ def test_nothing_to_read(tmp_path):
         load_folder(tmp_path)
     with pytest.raises(InputError, match="neither a file nor a folder"):
         load_folder(tmp_path / "nowhere")
+
+
+def with_parent(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def test_masks_lie_in_the_subfolders_of_their_pictures(tmp_path, darkroom):
+    for name in ("normal/001.png", "tb/001.png", "tb/002.png"):
+        darkroom.picture(tmp_path / name)
+    Image.new("L", (20, 24), 255).save(with_parent(tmp_path / "masks/tb/001_mask.png"))
+    Image.new("L", (20, 24), 0).save(tmp_path / "masks/002.png")
+    examples = load_folder(tmp_path)
+    assert dict(zip(examples.ids, examples.has_mask, strict=True)) == {
+        "normal/001": False, "tb/001": True, "tb/002": True,
+    }  # fmt: skip
+    assert examples[1].mask.all()
+    Image.new("L", (20, 24), 255).save(tmp_path / "masks/001.png")
+    with pytest.raises(InputError, match=r"masks/001\.png could be the mask of 2 pictures called 001"):
+        load_folder(tmp_path)
+
+
+def test_a_dicom_called_by_its_number_is_found_by_its_whole_name(tmp_path, darkroom):
+    for name in ("1.3.6.1.4.1.5962.1", "1.3.6.1.4.1.5962.2"):
+        write_dicom(tmp_path / name, np.array([[0, 4095]]))
+    (tmp_path / "1.3.6.3").write_text("no picture")
+    assert load_folder(tmp_path).ids == ["1.3.6.1.4.1.5962.1", "1.3.6.1.4.1.5962.2"]
+
+
+def test_a_folder_named_by_a_dot_finds_the_masks_beside_it(tmp_path, darkroom, monkeypatch):
+    darkroom.picture(tmp_path / "pictures/a.png")
+    Image.new("L", (20, 24), 255).save(with_parent(tmp_path / "masks/a.png"))
+    monkeypatch.chdir(tmp_path / "pictures")
+    assert load_folder(".").has_mask == [True]

@@ -350,3 +350,39 @@ def test_a_constant_picture_becomes_zero():
     z = standardize(torch.full((2, 1, 8, 8), 7, dtype=torch.uint8))
     assert z.dtype == torch.float32
     assert not z.any()
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.fromarray(np.array([[0, 1], [2, 2]], np.uint8)),
+        Image.new("RGB", (3, 2), (255, 0, 0)),
+    ],
+    ids=["numbered regions", "pure red"],
+)
+def test_a_map_of_labels_is_not_taken_for_an_empty_mask(tmp_path, picture):
+    with pytest.raises(InputError, match=r"labels\.png holds no value above middle grey"):
+        read_mask(save(picture, tmp_path / "labels.png"))
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_fewer_bits_in_a_container_of_sixteen_keep_their_range(tmp_path, bits):
+    pixels = np.linspace(0, 2**bits - 1, 64).round().astype(np.uint16).reshape(8, 8)
+    grey = read_grey(save(Image.fromarray(pixels), tmp_path / "stored.png"))
+    np.testing.assert_allclose(grey, pixels / (2**bits - 1), atol=1e-6)
+    if bits < 16:
+        mask = read_mask(save(Image.fromarray((pixels > 99).astype(np.uint16) * (2**bits - 1)), tmp_path / "mask.png"))
+        np.testing.assert_array_equal(mask, pixels > 99)
+
+
+def test_a_spacing_of_one_number_is_refused(tmp_path):
+    data = Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = "1.2.3"
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.SOPClassUID = DigitalXRayImageStorageForPresentation
+    data.PixelSpacing = 0.5
+    pydicom.dcmwrite(tmp_path / "one.dcm", data, enforce_file_format=True)
+    with pytest.raises(InputError, match=r"one\.dcm cannot be read as DICOM"):
+        dicom_spacing(tmp_path / "one.dcm")

@@ -252,3 +252,12 @@ def test_published_ids_are_those_of_the_real_pictures(cxr_data, name):
     for part in split.parts().values():
         assert all(examples.select(part).has_mask)
     assert sum(map(len, split.parts().values())) == sum(examples.has_mask)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [patient_split, lambda some, seed: kfold(some, 4, seed=seed), lambda some, seed: label_budget(some, 2, 2, seed)],
+)
+def test_a_negative_seed_is_refused(draw):
+    with pytest.raises(InputError, match="seed must be >= 0, got -1"):
+        draw(crowd(), seed=-1)

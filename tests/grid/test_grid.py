@@ -18,7 +18,7 @@ import pytest
 
 from cxr_tutorial import cli
 from cxr_tutorial.errors import InputError
-from cxr_tutorial.grid import Grid, find_cell, plan_cells, run_cell, state_of
+from cxr_tutorial.grid import Grid, engine, find_cell, plan_cells, run_cell, state_of
 from cxr_tutorial.grid import cells as rooms
 from cxr_tutorial.grid.engine import pending, run_plain
 from cxr_tutorial.results import record_folders
@@ -178,6 +178,33 @@ def test_a_second_stage_without_its_first_says_what_to_do(tmp_path):
     grid = Grid(tmp_path / "out", tmp_path / "weights")
     with pytest.raises(InputError, match="run tiny/unet-s1"):
         run_cell(find_cell("tiny/unet-48-s1"), grid)
+
+
+def test_a_second_stage_waits_while_its_first_is_made_anew(tmp_path):
+    grid, first, second = (
+        Grid(tmp_path / "out", tmp_path / "w"),
+        find_cell("tiny/unet-s1"),
+        find_cell("tiny/unet-48-s1"),
+    )
+    stale = grid.kept_weights(first.name)
+    stale.parent.mkdir(parents=True)
+    stale.write_text("of a run that is gone")
+    assert engine.is_ready(second, grid, under_way=set())
+    assert not engine.is_ready(second, grid, under_way={first.name})
+
+
+def test_a_record_of_another_configuration_is_left_out_and_asking_moves_nothing(undisturbed, tmp_path):
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    run = tmp_path / "runs" / "grid" / "tiny" / "unet-s1" / "run.json"
+    run.write_text(run.read_text().replace('"steps": 12', '"steps": 13'))
+    (run.parent / "history.csv").write_text("killed before the tidying")
+    args = ("tiny", "--only", ONLY, "--out", "runs/grid")
+    out = call(tmp_path, "collect", *args, "--table", "t.csv", status=1)
+    assert "unet-s1 was made with another configuration: steps" in out
+    assert "3 records, 1 broken" in out
+    before = sorted(tmp_path.rglob("*"))
+    assert "tiny/unet-s1\n1 cells to run" in call(tmp_path, "run", *args, "--retry", "--dry-run")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.skipif(find_spec("snakemake") is None, reason="pip install 'cxr-tutorial[sweep]'")

@@ -87,7 +87,15 @@ def test_its_options_build_it_again():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"join": "difference"}, {"num_classes": 0}, {"widths": ()}, {"depth": 3}, {"norm": "x"}]
+    "bad",
+    [
+        {"join": "difference"},
+        {"join": "product", "mask_channels": 2},
+        {"num_classes": 0},
+        {"widths": ()},
+        {"depth": 3},
+        {"norm": "x"},
+    ],
 )
 def test_what_cannot_be_built_is_named(bad):
     with pytest.raises(InputError):
@@ -98,5 +106,7 @@ def test_pictures_and_masks_must_fit():
     image, mask = pair()
     with pytest.raises(InputError, match=r"of one size.*\(3, 1, 32, 32\) and \(3, 1, 16, 16\)"):
         Discriminator()(image, mask[..., ::2, ::2])
+    with pytest.raises(InputError, match=r"pictures of 1 channels.*\(3, 3, 32, 32\)"):
+        Discriminator()(image.expand(-1, 3, -1, -1), mask)
     with pytest.raises(InputError, match="at least 16 pixels"):
         Discriminator()(image[..., :8, :8], mask[..., :8, :8])

@@ -131,3 +131,7 @@ def test_impossible_images_are_named(bad):
 def test_unknown_choices_list_the_known(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_groups_are_normalised_whatever_the_widths():
+    assert Segmentor((12, 20), norm="group")(torch.zeros(1, 1, 16, 16)).logits.shape == (1, 1, 16, 16)

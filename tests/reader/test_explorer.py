@@ -38,3 +38,7 @@ def test_a_dot_says_where_it_is_from(chart):
 def test_nothing_to_explore_is_said():
     with pytest.raises(InputError, match="nothing to explore"):
         explorer([])
+
+
+def test_nothing_of_the_validation_part_is_shown(chart):
+    assert not [button.label for button in chart.layout.updatemenus[0].buttons if "validation" in button.label]

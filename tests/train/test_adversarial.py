@@ -186,3 +186,76 @@ def test_without_unlabelled_pictures_the_consistency_of_the_mean_teacher_is_idle
     assert heard.history[-1]["con"] > 0
     assert off.history[-1]["con"] == 0
     assert not same(heard.model, off.model)
+
+
+def test_a_game_with_dropout_resumes_bit_for_bit_and_so_do_its_slopes(data, tmp_path):
+    class Killed(Exception):
+        pass
+
+    def kill(step, models):
+        if step == 3:
+            raise Killed
+        return {}
+
+    def pair():
+        S, _ = nets()
+        return S, Discriminator(widths=(4, 8), dropout=0.5)
+
+    options = {"steps": 5, "checkpoint": tmp_path / "checkpoint.pt", "checkpoint_seconds": 0, "log_every": 1}
+    with pytest.raises(Killed):
+        play(data, pair=pair(), on_log=kill, **options)
+    other_draws = pair()
+    torch.manual_seed(8)  # another process
+    resumed = play(data, pair=other_draws, **options)
+    whole = play(data, pair=pair(), steps=5)
+    assert same(resumed.discriminator, whole.discriminator)
+    assert same(resumed.model, whole.model)
+    assert [row["slope_adv"] for row in resumed.history] == [row["slope_adv"] for row in whole.history]
+    assert resumed.history[-1]["slope_adv"] > 0
+
+
+def test_a_checkpoint_of_other_networks_is_refused(data, tmp_path):
+    options = {"steps": 1, "checkpoint": tmp_path / "checkpoint.pt", "recipe": Recipe(batch_size=2), "progress": False}
+    fit_classifier(nets()[1], data, **options)
+    for other, game in ((Discriminator(widths=(4, 12)), None), (nets()[1], Game(learning_rate=1e-4))):
+        with pytest.raises(InputError, match="another run: learners"):
+            fit_classifier(other, data, game=game, **options)
+    with pytest.raises(InputError, match="another run: shown"):
+        fit_classifier(nets()[1], data, segmentor=nets()[0], **options)
+    with pytest.raises(InputError, match="another run"):
+        fit_appaunet(*nets(), data, **options)
+
+
+def test_a_classifier_is_shown_the_view_of_masks_that_it_is_asked_with(data):
+    options = {"steps": 2, "recipe": Recipe(batch_size=2), "progress": False}
+    S, marked = nets()[0].eval(), data.select(data.ids[:8])
+    for some, shown in ((data, {"segmentor": S}), (marked, {"own_masks": True})):
+        soft, blurred = (
+            fit_classifier(nets()[1], some, game=replace(PLAY, masks=masks), **shown, **options).model
+            for masks in ("soft", "blurred")
+        )
+        assert not same(soft, blurred)
+
+
+def test_a_classifier_logs_the_rate_of_d_and_refuses_classes_that_it_has_not(data):
+    options = {"steps": 1, "progress": False, "game": Game(learning_rate=1e-3)}
+    fits = [fit_classifier(nets()[1], data, recipe=Recipe(batch_size=2, learning_rate=r), **options) for r in (1, 9)]
+    assert fits[0].history[0]["learning_rate"] == fits[1].history[0]["learning_rate"] <= 1e-3
+    with pytest.raises(InputError, match="D knows 1 classes"):
+        fit_classifier(Discriminator(1, widths=(4, 8)), data, **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bad", "message"),
+    [
+        (Recipe, {"batch_size": 0}, "batch_size must be a whole number >= 1"),
+        (Recipe, {"learning_rate": -1.0}, "learning_rate must be a number >= 0"),
+        (Recipe, {"seed": -1}, "seed must be a number >= 0"),
+        (Recipe, {"warmup": 1.0}, "must be below 1"),
+        (Game, {"learning_rate": -1.0}, "learning_rate must be a number >= 0"),
+        (Game, {"confidence": 1.5}, "confidence is a probability"),
+    ],
+)
+def test_impossible_settings_are_refused_when_they_are_made(kind, bad, message):
+    with pytest.raises(InputError, match=message):
+        kind(**bad)
