@@ -149,6 +149,7 @@ def cache(examples: Examples, size: int, folder: str | Path | None = None) -> Ca
 def _write_cache(examples: Examples, size: int, home: Path) -> None:
     home.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=home.parent))
+    unfinished.chmod(0o755)  # else nobody but its maker could read a cache that several share
     try:
         shape = (len(examples), size, size)
         images = np.lib.format.open_memmap(unfinished / "images.npy", "w+", np.uint8, shape)
