@@ -65,7 +65,7 @@ def reproduce(
         said = "" if one.holds else "  <- outside"
         typer.echo(
             f"{one.part:22} {one.name:5} {one.recorded:.4f} was recorded, {one.again:.4f} now, "
-            f"spread {one.tolerance:.4f}{said}"
+            f"tolerance {one.tolerance:.4f}{said}"
         )
     if verdict.differing and verdict.changes:
         typer.echo(f"the package was changed in between by {len(verdict.changes)} commits:")

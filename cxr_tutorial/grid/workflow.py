@@ -9,6 +9,7 @@ What is done is known from the records, not from Snakemake's own book-keeping, s
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -70,8 +71,9 @@ def run_snakemake(
     }
     home = grid.weights.resolve() / ".snakemake-grid"
     home.mkdir(parents=True, exist_ok=True)
-    configuration = home / "cells.json"
-    configuration.write_text(json.dumps(content, indent=1))
+    text = json.dumps(content, indent=1)
+    configuration = home / f"cells-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"  # its own for each grid here
+    configuration.write_text(text)
     asked = ["--snakefile", str(HERE / "Snakefile"), "--configfile", str(configuration), "--directory", str(home)]
     asked += ["--keep-going", "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"]
     asked += ["--workflow-profile", "none", "--profile", str(folder.resolve()) if profile else "none"]
