@@ -182,6 +182,7 @@ def _same(file: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _execute(file: Path, folder: Path, values: dict[str, Any], progress: bool) -> None:
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     with (folder / "log.txt").open("a") as log, _environment(FOLDER, str(folder.resolve())):
@@ -202,6 +203,10 @@ def _execute(file: Path, folder: Path, values: dict[str, Any], progress: bool) -
             log.write(f"{said}\n")
             kept = f"what ran before it is in {folder / EXECUTED}; once the cause is mended, the same command goes on"
             raise CellFailed(f"{said}\n{kept}") from error
+        except DeadKernelError as error:
+            said = "the kernel died, perhaps for want of memory"
+            log.write(f"{said}\n")
+            raise CellFailed(f"{said}; what ran before is in {folder / EXECUTED}") from error
 
 
 class _Tee:

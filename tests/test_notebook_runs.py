@@ -76,6 +76,7 @@ def test_a_folder_is_named_after_what_was_asked():
         (["absent.ipynb"], "absent.ipynb is no notebook that can be read"),
         (["some.ipynb", "--profile", "slow"], "unknown profile 'slow': choose one of quick, full"),
         (["some.ipynb", "-p", "SPEED", "3"], "no parameter 'SPEED'"),
+        (["-p", "SPEED", "3", "some.ipynb"], "no parameter 'SPEED'"),
         (["some.ipynb", "-p", "SEED", "three"], "SEED must be of type int"),
         (["some.ipynb", "-p", "SEED"], "1 names without a value (SEED) but 0 values"),
     ],

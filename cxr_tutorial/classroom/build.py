@@ -37,7 +37,7 @@ def build(
 
     Parameters
     ----------
-    folder : the sources. out : where to write; what an earlier build left there goes.
+    folder : the sources. out : where to write; of an earlier build only the notebooks that are made anew go.
     chosen : names of assignments, all by default.
     variant, seed : see `sources.read`.
     """
@@ -45,8 +45,9 @@ def build(
 
     made = Built(out / "release", out / "release.zip", out / "instructor", tuple(chosen or sources.names(folder)))
     notebooks = {name: sources.read(folder, name, variant=variant, seed=seed) for name in made.names}
-    for old in (made.release, made.instructor):
-        shutil.rmtree(old, ignore_errors=True)
+    for old in (made.release, made.instructor / "source"):
+        for place in [old / name for name in made.names] if chosen else [old]:
+            shutil.rmtree(place, ignore_errors=True)
     for name, notebook in notebooks.items():
         for path, content in (
             (made.release / name / f"{name}.ipynb", sources.release(notebook)),
@@ -56,7 +57,7 @@ def build(
             nbformat.write(content, path)
     write_config(made.instructor)
     with zipfile.ZipFile(made.archive, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(made.release.rglob("*.ipynb")):
+        for path in (made.release / name / f"{name}.ipynb" for name in sorted(made.names)):
             archive.write(path, path.relative_to(made.release))
     return made
 

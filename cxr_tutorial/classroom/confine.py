@@ -36,6 +36,14 @@ def landlock_version() -> int:
     return max(0, ctypes.CDLL(None, use_errno=True).syscall(CREATE, None, 0, 1))
 
 
+def gaps() -> list[str]:
+    """What this system's kernel is too old to forbid a notebook, in words."""
+    version = landlock_version()
+    if not version:
+        return ["cannot confine notebooks (no Landlock)"]
+    return ["lets notebooks empty your files"] * (version < 3) + ["lets notebooks end your processes"] * (version < 6)
+
+
 def confine(scratch: str, readable: Iterable[str], listable: Iterable[str]) -> bool:
     """Give up every right on files but these, on TCP and on signals to others, for this process and its children."""
     version = landlock_version()
@@ -43,7 +51,7 @@ def confine(scratch: str, readable: Iterable[str], listable: Iterable[str]) -> b
         return False
     libc = ctypes.CDLL(None, use_errno=True)
     every = (1 << RIGHTS_OF_ABI[min(version, 5)]) - 1
-    rules = _Ruleset(every, 3 if version >= 4 else 0, 2 if version >= 6 else 0)
+    rules = _Ruleset(every, 3 if version >= 4 else 0, 3 if version >= 6 else 0)  # no signals, no abstract sockets
     size = 24 if version >= 6 else 16 if version >= 4 else 8
     ruleset = libc.syscall(CREATE, ctypes.byref(rules), size, 0)
     if ruleset < 0:
@@ -68,7 +76,8 @@ def main() -> None:
     how = json.loads(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (how["file_mb"] * 2**20,) * 2)
-    confine(how["scratch"], how["readable"], how["listable"])
+    if not confine(how["scratch"], how["readable"], how["listable"]) and landlock_version():
+        sys.exit("this system offers Landlock, but refused to confine the notebook")
 
     from ipykernel.kernelapp import launch_new_instance
 

@@ -17,10 +17,18 @@ from typing import Any
 
 from cxr_tutorial.classroom import feedback, sandbox
 from cxr_tutorial.classroom.build import write_config
+from cxr_tutorial.classroom.scan import leaks_of, secrets_of, strings
 from cxr_tutorial.classroom.sources import Notebook, Task, is_test, read, skeleton, tasks
 from cxr_tutorial.classroom.submissions import Submission, assemble, collect
 
 Run = Callable[[Notebook], sandbox.Outcome]
+ARMED = """import builtins as {kept}_
+{kept} = {{**{kept}_.globals(), **{kept}_.globals().get("{kept}", {{}})}}
+try:
+    {kept}_.exec({kept}_.compile({test!r}, "<test>", "exec"), {kept})
+finally:
+    {kept} = {{k: v for k, v in {kept}.items() if {kept}_.globals().get(k, {kept}_) is not v}}
+"""
 
 
 @dataclass(frozen=True)
@@ -79,19 +87,23 @@ def grade_one(instructor: Notebook, submission: Submission, run: Run) -> Graded:
     executed = _disarmed(outcome.notebook, notebook, proofs, outcome)
     cells = {cell.metadata.nbgrader["grade_id"]: cell for cell in executed.cells if cell.metadata.get("nbgrader")}
     marks = tuple(_mark(task, cells[task.id]) for task in tasks(instructor))
-    notes = [submission.words] * bool(submission.words) + notes
+    notes = [submission.words] * bool(submission.words) + notes + _without_secrets(executed, instructor)
     return Graded(submission.student, file, marks, outcome.words, outcome.seconds, tuple(notes), executed)
 
 
 def _armed(notebook: Notebook) -> tuple[Notebook, dict[str, str]]:
     """The notebook with a word in each test that is printed only where the test has run to its end.
 
-    The test also gets Python's own built-in functions back, should the student's names hide them.
+    A test runs in a copy of the student's names, with Python's own built-in functions: it finds the answers, and its
+    own names overwrite none that they use. What one test keeps, later tests find. The word is printed only where an
+    `assert` still stops what is wrong.
     """
-    armed, proofs = copy.deepcopy(notebook), {}
+    armed, proofs, kept = copy.deepcopy(notebook), {}, f"_{secrets.token_hex(8)}"
     for cell in filter(is_test, armed.cells):
         proof = proofs[cell.metadata.nbgrader["grade_id"]] = secrets.token_hex(12)
-        cell.source = f"from builtins import *\n{cell.source}\nprint('{proof}')"
+        proved = f"try:\n    assert False\nexcept AssertionError:\n    print('{proof}')"
+        test = f"from builtins import *\n{cell.source}\n{proved}"
+        cell.source = ARMED.format(kept=kept, test=test)
     return armed, proofs
 
 
@@ -120,6 +132,19 @@ def _disarmed(executed: Notebook, notebook: Notebook, proofs: dict[str, str], ou
             line = f"{told[0]}: {told[1]}" if told[1] else told[0]
             cell.outputs.append(nbformat.v4.new_output("error", ename=told[0], evalue=told[1], traceback=[line]))
     return executed
+
+
+def _without_secrets(executed: Notebook, instructor: Notebook) -> list[str]:
+    """Leave out what a student's cells print of hidden tests, and say so."""
+    import nbformat
+
+    hidden = [one for one in secrets_of("", instructor) if one.kind != "solution"]
+    told = False
+    for cell in executed.cells:
+        if cell.cell_type == "code" and not is_test(cell) and leaks_of("\n".join(strings(cell.outputs)), hidden):
+            text, told = "(left out: it holds a hidden test)\n", True
+            cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
+    return ["worth a look: prints a hidden test"] * told
 
 
 def _mark(task: Task, cell: Notebook) -> Mark:
@@ -161,7 +186,11 @@ def grade(
         return sandbox.run(notebook, limits)
 
     def one(submission: Submission) -> Graded:
-        graded = grade_one(instructor, submission, run)
+        try:
+            graded = grade_one(instructor, submission, run)
+        except Exception as error:  # one submission must not end the grading of the others
+            words = f"could not be graded ({type(error).__name__}: {error})"
+            graded = grade_one(instructor, Submission(submission.student, submission.path, None, words), run)
         tell(graded)
         return graded
 
@@ -238,17 +267,28 @@ def _write_feedback(gradebook: Any, name: str, one: Graded, out: Path) -> None:
 
 
 def _write_table(gradebook: Any, name: str, results: Sequence[Graded], path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        ids = [mark.task for mark in results[0].marks]
-        head = ("student", "file", "points", "of", "automatic", "by_hand", "to_read", "seconds", "how_it_ran", "notes")
-        table.writerow([*head, *ids])
-        for one in sorted(results, key=lambda one: one.student):
-            given = _given(gradebook, name, one)
-            by_hand = sum(points for points in given.values() if points is not None)
-            to_read = sum(mark.of for mark in one.marks if mark.points is None and given[mark.task] is None)
-            auto = sum(mark.points or 0.0 for mark in one.marks if given[mark.task] is None)
-            row = [one.student, one.file, auto + by_hand, sum(mark.of for mark in one.marks), auto, by_hand, to_read]
-            row += [round(one.seconds, 1), one.words, "; ".join(one.notes)]
-            final = [mark.points if given[mark.task] is None else given[mark.task] for mark in one.marks]
-            table.writerow([*row, *("" if points is None else points for points in final)])
+    """A row for each student; those of an earlier call who were not graded now keep theirs."""
+    rows = {one.student: _row(one, _given(gradebook, name, one)) for one in results}
+    head = list(next(iter(rows.values())))
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            earlier = csv.DictReader(file)
+            if earlier.fieldnames == head:
+                rows = {row["student"]: row for row in earlier} | rows
+    arriving = path.with_name(path.name + ".unfinished")
+    with arriving.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, head)
+        table.writeheader()
+        table.writerows(rows[student] for student in sorted(rows))
+    os.replace(arriving, path)
+
+
+def _row(one: Graded, given: dict[str, float | None]) -> dict[str, Any]:
+    by_hand = sum(points for points in given.values() if points is not None)
+    to_read = sum(mark.of for mark in one.marks if mark.points is None and given[mark.task] is None)
+    auto = sum(mark.points or 0.0 for mark in one.marks if given[mark.task] is None)
+    row: dict[str, Any] = {"student": one.student, "file": one.file, "points": auto + by_hand}
+    row |= {"of": sum(mark.of for mark in one.marks), "automatic": auto, "by_hand": by_hand, "to_read": to_read}
+    row |= {"seconds": round(one.seconds, 1), "how_it_ran": one.words, "notes": "; ".join(one.notes)}
+    final = {mark.task: mark.points if given[mark.task] is None else given[mark.task] for mark in one.marks}
+    return row | {task: "" if points is None else points for task, points in final.items()}

@@ -8,6 +8,7 @@ there, opens no TCP connection and signals no other process. Elsewhere it is a p
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -199,14 +200,20 @@ def _disk(folder: Path) -> int:
 
 
 def _end_all(worker: subprocess.Popen[bytes], mark: str) -> None:
-    """End the worker and all that carry its mark, also those that left its family."""
+    """End all that the worker started, and it last: while it lives, whoever leaves a parent becomes its child.
+
+    Where the system has no such adoption, those that carry the worker's mark are found by it.
+    """
     import psutil
 
-    for _ in range(100):
-        left = [process for process in _family(worker.pid) if process.pid != worker.pid or worker.poll() is None]
+    if worker.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(worker.pid).suspend()
+    for _ in range(500):
+        left = [process for process in _family(worker.pid)[1:] if _lives(process)]
         for process in psutil.process_iter():
             try:
-                if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                if process.pid != worker.pid and process.environ().get(MARK) == mark and _lives(process):
                     left.append(process)
             except (psutil.Error, OSError):
                 continue
@@ -217,9 +224,18 @@ def _end_all(worker: subprocess.Popen[bytes], mark: str) -> None:
                 process.kill()
             except psutil.Error:
                 continue
-        worker.poll()
         time.sleep(0.02)
+    worker.kill()
     worker.wait()
+
+
+def _lives(process: Any) -> bool:
+    import psutil
+
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def _in_words(end: str, limits: Limits, ran: int, of: int) -> str:

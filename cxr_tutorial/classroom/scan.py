@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 import re
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cxr_tutorial.classroom.sources import HIDDEN, SOLUTION, Notebook, outside, regions
@@ -15,7 +17,9 @@ from cxr_tutorial.errors import InputError
 
 SHORTEST = 18  # characters without blanks: shorter lines say nothing
 SEPARATE = 30  # and a region of fewer is looked for as a whole
-TEXT = frozenset({".py", ".ipynb", ".html", ".js", ".txt", ".md", ".json", ".csv", ".toml", ".xml", ".rst", ".cff", ""})
+TEXT = frozenset({".py", ".ipynb", ".html", ".htm", ".js", ".css", ".svg", ".txt", ".md", ".json", ".csv", ".toml", ""})
+TEXT |= {".yml", ".yaml", ".xml", ".rst", ".tex", ".cff", ".sh"}
+ZIPS = (".whl", ".zip")
 PUBLIC = ("#", "import ", "from ")  # lines of these kinds are no secrets
 VENDORED = ("/vendor/", "/mathjax/", "/_static/plotly", "/_sphinx_design_static/")
 
@@ -80,20 +84,31 @@ def _visible(cell: Notebook) -> list[str]:
     return outside(cell.source)
 
 
-def scan(places: Iterable[Path], secrets: Iterable[Secret]) -> list[Leak]:
-    """Every secret that stands in the files, folders, wheels and zips of `places`.
+def scan(places: Iterable[Path], secrets: Iterable[Secret]) -> tuple[list[Leak], int]:
+    """Every secret that stands in the files, folders, wheels and zips of `places`, and how many files were read.
 
     Blanks, quotes and mark-up do not hide it: a line is found in a notebook's JSON, in highlighted HTML and within
-    another line. Files that other projects made (MathJax, plotly) are passed over.
+    another line. Files that other projects made (MathJax, plotly) and those that hold no text are passed over.
+
+    Raises
+    ------
+    InputError : a place is not there; a file that is named itself is of no kind that can be read.
     """
-    wanted = [(secret, _needle(secret)) for secret in dict.fromkeys(secrets)]
-    leaks = []
+    wanted, leaks, read = list(dict.fromkeys(secrets)), [], 0
     for file, text in _texts(places):
-        squeezed = _squeezed(text)
-        for secret, needle in wanted:
-            if (needle in squeezed) if isinstance(needle, str) else needle.search(text):
-                leaks.append(Leak(file, secret))
-    return leaks
+        read += 1
+        leaks += [Leak(file, secret) for secret in leaks_of(text, wanted)]
+    return leaks, read
+
+
+def leaks_of(text: str, secrets: Iterable[Secret]) -> list[Secret]:
+    """Those that stand in a text."""
+    squeezed, found = _squeezed(text), []
+    for secret in secrets:
+        needle = _needle(secret)
+        if (needle in squeezed) if isinstance(needle, str) else needle.search(text):
+            found.append(secret)
+    return found
 
 
 def _needle(secret: Secret) -> str | re.Pattern[str]:
@@ -110,18 +125,29 @@ def _texts(places: Iterable[Path]) -> Iterator[tuple[str, str]]:
     for place in places:
         if not place.exists():
             raise InputError(f"{place} is not there: nothing to look through")
+        if place.is_file() and not (place.suffix.lower() in ZIPS or _looked_at(place.name)):
+            raise InputError(f"{place} cannot be looked through: give text, a notebook, a page, a zip or a wheel")
+        top = place if place.is_dir() else place.parent
         for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
-            if path.suffix in (".whl", ".zip"):
-                with zipfile.ZipFile(path) as archive:
-                    for name in archive.namelist():
-                        if _looked_at(name):
-                            yield f"{path.name}/{name}", _plain(name, archive.read(name))
-            elif path.is_file() and _looked_at(path.as_posix()):
-                yield str(path), _plain(path.name, path.read_bytes())
+            if path.is_file():
+                yield from _texts_of(str(path), path.relative_to(top).as_posix(), path.read_bytes)
+
+
+def _texts_of(shown: str, name: str, read: Callable[[], bytes]) -> Iterator[tuple[str, str]]:
+    """A file's text, or those of a zip's files; `name` is what it is called below the place."""
+    if Path(name).suffix.lower() in ZIPS:
+        try:
+            with zipfile.ZipFile(io.BytesIO(read())) as archive:
+                for inner in archive.namelist():
+                    yield from _texts_of(f"{shown}/{inner}", inner, partial(archive.read, inner))
+        except zipfile.BadZipFile as error:
+            raise InputError(f"{shown} is no zip that can be read ({error})") from error
+    elif _looked_at(name):
+        yield shown, _plain(name.lower(), read())
 
 
 def _looked_at(name: str) -> bool:
-    return Path(name).suffix in TEXT and not any(part in f"/{name}" for part in VENDORED)
+    return Path(name).suffix.lower() in TEXT and not any(part in f"/{name}" for part in VENDORED)
 
 
 def _plain(name: str, content: bytes) -> str:
@@ -129,7 +155,7 @@ def _plain(name: str, content: bytes) -> str:
     text = content.decode("utf-8", errors="replace")
     if name.endswith((".ipynb", ".json")):
         try:
-            return "\n".join(_strings(json.loads(text)))
+            return "\n".join(strings(json.loads(text)))
         except ValueError:
             return text
     if name.endswith((".html", ".js")):
@@ -137,16 +163,17 @@ def _plain(name: str, content: bytes) -> str:
     return text
 
 
-def _strings(node: object) -> Iterator[str]:
+def strings(node: object) -> Iterator[str]:
+    """Every text in a structure of lists and dictionaries, such as a notebook's JSON."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield key
-            yield from _strings(value)
+            yield from strings(value)
     elif isinstance(node, list):
         if node and all(isinstance(one, str) for one in node):
             yield "".join(node)  # a notebook's lines
         else:
             for one in node:
-                yield from _strings(one)
+                yield from strings(one)
     else:
         yield str(node)

@@ -38,17 +38,21 @@ def slides(chapter: Path, out: Path, vendor: Path, timeout: int = 600) -> Path:
 
     Raises
     ------
-    InputError : there is no such notebook, or `vendor` lacks what slides need.
+    InputError : there is no such notebook, one of its cells fails, or `vendor` lacks what slides need.
     """
     import nbformat
     from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     if not chapter.is_file():
         raise InputError(f"{chapter} is not there: give a notebook such as book/02-tversky.ipynb")
     if missing := [name for name in ("reveal", "mathjax", "requirejs") if not (vendor / name).is_dir()]:
         raise InputError(f"{vendor} lacks {', '.join(missing)}: slides are made in a checkout, from its book/vendor")
     notebook = nbformat.read(chapter, as_version=4)
-    NotebookClient(notebook, timeout=timeout, kernel_name="python3").execute()
+    try:
+        NotebookClient(notebook, timeout=timeout, kernel_name="python3").execute()
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        raise InputError(f"{chapter} did not run to its end: {str(error).strip().splitlines()[-1]}") from error
     out.mkdir(parents=True, exist_ok=True)
     _copy_scripts(vendor, out / "vendor")
     page = out / f"{chapter.stem}.html"

@@ -61,15 +61,18 @@ def read(folder: Path, name: str, *, variant: int | None = None, seed: int | Non
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise InputError(f"there is no assignment {name!r} in {folder}: choose one of {', '.join(names(folder))}")
-    notebook = nbformat.read(path, as_version=4)
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is no notebook that can be read ({error})") from error
     about = notebook.metadata.setdefault("classroom", {})
-    if (seed is not None or variant is not None) and about.get("filled_in"):
+    if absent := {"private_seed", "variant"} - set(about):
+        raise InputError(f"{path} is no assignment: its metadata `classroom` lacks {' and '.join(sorted(absent))}")
+    wanted = {"private_seed": None if seed is None else private_seed(seed, name), "variant": variant}
+    wanted = {key: value for key, value in wanted.items() if value is not None}
+    if about.get("filled_in") and any(about[key] != value for key, value in wanted.items()):
         raise InputError(f"{path} is an instructor's copy, its seed and variant are fixed: build anew from the source")
-    if seed is not None:
-        about["private_seed"] = private_seed(seed, name)
-    if variant is not None:
-        about["variant"] = variant
-    about["filled_in"] = True
+    about |= wanted | {"filled_in": True}
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.source = re.sub(r"\bPRIVATE_SEED\b", str(about["private_seed"]), cell.source)

@@ -14,7 +14,10 @@ from cxr_tutorial.classroom.sources import Notebook, is_test, outside
 from cxr_tutorial.errors import InputError
 
 LARGEST_MB = 50
+#: ways to what a notebook's cells run in, and to what others have run
 HOOKS = frozenset({"input_transformers_post", "input_transformers_cleanup", "ast_transformers", "set_custom_exc"})
+HOOKS |= {"In", "_ih", "_getframe", "currentframe", "inspect", "gc", "linecache", "importlib", "__dict__", "modules"}
+CALLS = frozenset({"setattr", "delattr", "vars", "globals", "get_ipython", "exec", "eval"})
 MODULES = frozenset({"torch", "np", "numpy", "builtins", "cxr_tutorial", "F", "math", "losses", "metrics"})
 
 
@@ -84,6 +87,9 @@ def _read(student: str, path: Path) -> Submission:
             notebook = nbformat.convert(notebook, 4)
         for cell in notebook.cells:
             cell.source = "".join(cell.source)
+            cell.source.encode()  # half a character cannot be written again
+            if not isinstance(cell.get("id", ""), str):
+                del cell["id"]
             assert cell.cell_type in ("code", "markdown", "raw")
             assert isinstance(cell.metadata, dict)
     except Exception as error:
@@ -171,25 +177,42 @@ def _same(submitted: str, ours: str) -> bool:
 def suspicious(sources: Iterable[str], not_allowed: Collection[str] = ()) -> list[str]:
     """What a person should look at: code that reaches into the tests' tools, or uses names that the rules forbid.
 
-    >>> suspicious(["torch.allclose = lambda *a: True"])
-    ['worth a look: sets torch.allclose']
+    It finds the plain ways, not every way: a test runs in the same process as what it tests.
+
+    >>> suspicious(["import torch as t; t.allclose = lambda *a: True"])
+    ['worth a look: sets t.allclose']
     """
     found: list[str] = []
     for source in sources:
         try:
             tree = ast.parse(re.sub(r"^\s*[%!].*$", "pass", source, flags=re.MULTILINE))
+            found += _reaching(tree, not_allowed)
         except (SyntaxError, ValueError):
             continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-                owner = ast.unparse(node.value)
-                if owner.split(".")[0] in MODULES:
-                    found.append(f"sets {owner}.{node.attr}")
-            if isinstance(node, ast.Attribute) and node.attr in HOOKS:
-                found.append(f"uses {node.attr}")
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("setattr", "get_ipython", "exec", "eval"):
-                found.append(f"calls {ast.unparse(node.func)}")
-            name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else None
-            if name in not_allowed:
-                found.append(f"uses {name}, which this assignment does not allow")
+        except (RecursionError, MemoryError):
+            found.append("a cell is nested too deeply to be looked through")
     return [f"worth a look: {'; '.join(dict.fromkeys(found))}"] if found else []
+
+
+def _reaching(tree: ast.AST, not_allowed: Collection[str]) -> Iterator[str]:
+    imported = [
+        alias for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names
+    ]
+    modules = MODULES | {alias.asname for alias in imported if alias.asname and alias.name.split(".")[0] in MODULES}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
+            owner = ast.unparse(node.value)
+            if re.split(r"\W", owner)[0] in modules:
+                yield f"sets {owner}.{node.attr}" if isinstance(node, ast.Attribute) else f"sets {ast.unparse(node)}"
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in CALLS:
+            yield f"calls {ast.unparse(node.func)}"
+        name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else None
+        if name in HOOKS:
+            yield f"uses {name}"
+        if name in not_allowed:
+            yield f"uses {name}, which this assignment does not allow"
+    for alias in imported:
+        if alias.name in HOOKS:
+            yield f"imports {alias.name}"
+        if alias.name.split(".")[-1] in not_allowed:
+            yield f"imports {alias.name}, which this assignment does not allow"

@@ -13,7 +13,9 @@ app = typer.Typer(help="Build assignments, grade submissions, look for leaks.", 
 
 Sources = Annotated[Path, typer.Option("--from", help="Where the sources or the instructor's copies lie.")]
 Variant = Annotated[int | None, typer.Option(help="Which variant students see; default: the source's own.")]
-Seed = Annotated[int | None, typer.Option(help="Your secret number, from which the private seeds are drawn.")]
+Seed = Annotated[
+    int | None, typer.Option(envvar="CXR_SEED", help="Your secret number, from which the private seeds are drawn.")
+]
 
 
 def needs_nbgrader() -> None:
@@ -39,7 +41,7 @@ def build(
 
     made = make(sources, out, chosen or (), variant=variant, seed=seed)
     hidden = [one for name in made.names for one in secrets_of(name, read(made.instructor, name))]
-    leaks = scan([made.release, made.archive], hidden)
+    leaks, _ = scan([made.release, made.archive], hidden)
     if leaks:
         raise InputError("the student release leaks:\n" + "\n".join(map(str, leaks)))
     typer.echo(f"for students: {made.release} and {made.archive}\nfor you: {made.instructor}, a course of nbgrader")
@@ -61,13 +63,13 @@ def grade(
 ) -> None:
     """Grade every submission of a folder: a table, a gradebook and a page of feedback for each student."""
     needs_nbgrader()
-    from cxr_tutorial.classroom.confine import landlock_version
+    from cxr_tutorial.classroom.confine import gaps
     from cxr_tutorial.classroom.grade import Graded
     from cxr_tutorial.classroom.grade import grade as grade_all
     from cxr_tutorial.classroom.sandbox import Limits
 
-    if not landlock_version():
-        typer.echo("this system cannot confine notebooks (no Landlock): grade strangers in a container", err=True)
+    for gap in gaps():
+        typer.echo(f"this system {gap}: grade strangers in a container", err=True)
 
     def tell(one: Graded) -> None:
         to_read = f", {one.to_read:g} to read" if one.to_read else ""
@@ -109,14 +111,16 @@ def slides(
 def scan(
     places: Annotated[list[Path], typer.Argument(help="Folders, wheels, zips or files that students can see.")],
     sources: Sources = Path("assignments"),
+    seed: Seed = None,
 ) -> None:
     """Fail if a solution, a hidden test or a private seed stands in what students can see."""
+    needs_nbgrader()
     from cxr_tutorial.classroom.scan import scan as look
     from cxr_tutorial.classroom.scan import secrets_of
     from cxr_tutorial.classroom.sources import names, read
 
-    hidden = [one for name in names(sources) for one in secrets_of(name, read(sources, name))]
-    leaks = look(places, hidden)
+    hidden = [one for name in names(sources) for one in secrets_of(name, read(sources, name, seed=seed))]
+    leaks, looked_at = look(places, hidden)
     if leaks:
         raise InputError(f"{len(leaks)} leaks:\n" + "\n".join(map(str, leaks)))
-    typer.echo(f"nothing of {len(hidden)} secrets stands in {', '.join(map(str, places))}")
+    typer.echo(f"nothing of {len(hidden)} secrets stands in {looked_at} files of {', '.join(map(str, places))}")

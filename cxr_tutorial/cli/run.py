@@ -27,7 +27,11 @@ def run(
     """
     from cxr_tutorial.notebooks import CellFailed, run_notebook
 
-    given = ([("PROFILE", profile)] if profile else []) + _pairs(parameter or [], values or [])
+    words = [str(notebook), *(values or [])]
+    named = [word for word in words if word.endswith(".ipynb")] or words[:1]  # `-p NAME VALUE` may stand in front
+    words.remove(named[0])
+    notebook = Path(named[0])
+    given = ([("PROFILE", profile)] if profile else []) + _pairs(parameter or [], words)
     try:
         done = run_notebook(notebook, out, given)
     except CellFailed as error:

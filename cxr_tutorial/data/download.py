@@ -155,8 +155,9 @@ def download(name: str, folder: str | Path, *, yes: bool = False) -> Path:
         _ask(home)
     home.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(home).free
-    if free < 2 * source.size:
-        raise InputError(f"{home} has {free / 1e9:.1f} GB free: {name} needs {2 * source.size / 1e9:.1f} GB")
+    needed = 2 * source.size - sum(file.stat().st_size for file in home.iterdir() if file.is_file())
+    if free < needed:
+        raise InputError(f"{home} has {free / 1e9:.1f} GB free: {name} needs {needed / 1e9:.1f} GB")
     _unpack(_fetch(source, home), home, source)
     return home
 

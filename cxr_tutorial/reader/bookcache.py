@@ -71,12 +71,16 @@ def fill_cache(paths: Iterable[Path], folder: str | Path, timeout: int, jobs: in
 def _execute(path: Path, timeout: int) -> tuple[Any, float] | None:
     import nbformat
     from jupyter_cache.executors.utils import single_nb_execution
+    from nbclient.exceptions import DeadKernelError
 
     os.environ["OMP_NUM_THREADS"] = "1"  # of the kernel; more threads than cores make all of them slow
     notebook = nbformat.read(path, as_version=4)
-    result = single_nb_execution(
-        notebook, cwd=str(path.parent.absolute()), allow_errors=False, timeout=timeout, meta_override=True
-    )
+    try:
+        result = single_nb_execution(
+            notebook, cwd=str(path.parent.absolute()), allow_errors=False, timeout=timeout, meta_override=True
+        )
+    except DeadKernelError:
+        return None
     notebook.metadata.pop("widgets", None)  # what a live figure drew; no page shows it without a kernel
     return None if result.err else (notebook, result.time)
 

@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from html import escape
 from importlib import metadata
@@ -80,11 +81,12 @@ def package_fingerprint() -> str:
     """A short hash of everything a chapter's output depends on besides its own cells.
 
     The cache of executed chapters is keyed by their cells alone; this adds the package, what ships with
-    it, and where the real data lies.
+    it, what computes and draws, and where the real data lies.
     """
-    digest = hashlib.sha256(os.environ.get("CXR_DATA", "").encode())
-    for folder, pattern in ((Path(__file__).parents[1], "*.py"), (shipped(), "*")):
-        for path in sorted(path for path in folder.rglob(pattern) if path.is_file()):
+    versions = [f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "matplotlib", "plotly")]
+    digest = hashlib.sha256(" ".join([sys.version, *versions, os.environ.get("CXR_DATA", "")]).encode())
+    for folder in (Path(__file__).parents[1], shipped()):
+        for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"):
             digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 

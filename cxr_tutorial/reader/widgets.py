@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -323,7 +324,7 @@ def explore_budget(
             made[chosen] = model, score(model)
         image, mask = tests[pictures.index(picture)]
         _show_answer(axes[0], image, mask, _answer(made[chosen][0], image, {}).logits)
-        for name, symbol in zip(methods, "osD^v", strict=False):
+        for name, symbol in zip(methods, cycle("osD^v"), strict=False):
             tried = [(m, dice) for (used, m, _), (_, dice) in made.items() if used == name]
             if tried:
                 axes[1].plot(*zip(*tried, strict=True), symbol, ls="", label=name)

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from typer.testing import CliRunner
 
 from cxr_tutorial.classroom import sources
 from cxr_tutorial.classroom.grade import grade
 from cxr_tutorial.classroom.sandbox import Limits
+from cxr_tutorial.classroom.scan import secrets_of
 from cxr_tutorial.cli import app
 
 SOURCES = Path(__file__).parents[2] / "assignments"
@@ -82,6 +84,76 @@ def test_a_hostile_submission_costs_only_itself(tmp_path):
         assert page.stat().st_size < 3_000_000
     with (tmp_path / "graded" / f"{NAME}.csv").open() as table:
         assert {row["student"] for row in csv.DictReader(table)} == set(graded)
+
+
+NO_ASSERTS = """import builtins as b
+plain = b.compile
+b.compile = lambda *args, **more: plain(*args, **{**more, "optimize": 1})"""
+ORPHAN = """import subprocess
+subprocess.Popen(["setsid", "-f", "env", "-i", "sleep", "61.25"])"""
+
+
+def further(notebook, cell):
+    made = copy.deepcopy(notebook)
+    made.cells.append(cell)
+    return made
+
+
+@pytest.mark.slow
+def test_what_a_student_does_to_the_grader_costs_nobody_else(tmp_path):
+    instructor = sources.read(SOURCES, NAME)
+    blank, code = sources.release(instructor), nbformat.v4.new_code_cell
+    seed = str(instructor.metadata["classroom"]["private_seed"])
+    folder = tmp_path / "submissions"
+    folder.mkdir()
+    odd = {
+        "honest": instructor,
+        "odd-id": further(instructor, code("1", id="x")),
+        "deep": further(instructor, code("x = 1" + " + 1" * 5000)),
+        "half": further(instructor, nbformat.v4.new_markdown_cell("smile HALF")),
+        "history": further(instructor, code("print(*In)\nprint(*_ih)")),
+        "seed": further(instructor, code(f"print({seed[:4]!r} + {seed[4:]!r})")),
+        "no-asserts": further(with_code(blank, NO_ASSERTS), code("1")),
+        "orphan": with_code(instructor, ORPHAN),
+    }
+    for who, notebook in odd.items():
+        text = nbformat.writes(notebook).replace('"id": "x"', '"id": ["x"]').replace("HALF", "\\ud83d")
+        (folder / f"{who}.ipynb").write_text(text)
+    out = tmp_path / "graded"
+    graded = {one.student: one for one in grade(folder, SOURCES, NAME, out, limits=LIMITS, jobs=2)}
+    assert {who for who, one in graded.items() if one.auto == 15} == odd.keys() - {"half", "no-asserts"}
+    assert graded["no-asserts"].auto == 0
+    assert "nested too deeply" in str(graded["deep"].notes)
+    assert "uses In" in str(graded["history"].notes)
+    assert "prints a hidden test" in str(graded["seed"].notes)
+    hidden = [one.text for one in secrets_of(NAME, instructor) if one.kind == "hidden test"]
+    for who in odd:
+        page = (out / "feedback" / who / NAME / f"{NAME}.html").read_text()
+        assert seed not in page, who
+        assert not any(line.strip() in page for line in hidden), who
+    assert not [one for one in psutil.process_iter() if one.name() == "sleep" and "61.25" in one.cmdline()]
+
+    (folder / "late").mkdir()
+    nbformat.write(instructor, folder / "late" / "zoe.ipynb")
+    grade(folder / "late", SOURCES, NAME, out, limits=LIMITS)
+    with (out / f"{NAME}.csv").open() as table:
+        assert [row["student"] for row in csv.DictReader(table)] == sorted([*odd, "zoe"])
+
+
+@pytest.mark.slow
+def test_a_test_overwrites_no_name_of_an_answer(tmp_path):
+    """`entropy` is a name of a hidden test of this assignment, `sum` one of Python's own."""
+    notebook = sources.read(SOURCES, "02-divergences")
+    [cell] = [one for one in notebook.cells if one.metadata.get("nbgrader", {}).get("grade_id") == "coins"]
+    cell.source += "\nsolved = kl_coins\ndef entropy(*x): return solved(*x)\ndef sum(*x): return entropy(*x)\n"
+    cell.source += "def kl_coins(*x): return sum(*x)"
+    nbformat.write(notebook, tmp_path / "amy.ipynb")
+    [graded] = grade(tmp_path, SOURCES, "02-divergences", tmp_path / "graded", limits=LIMITS)
+    assert graded.auto == _sum_of_tests(notebook)
+
+
+def _sum_of_tests(notebook):
+    return sum(task.points for task in sources.tasks(notebook) if not task.manual)
 
 
 @pytest.mark.slow
