@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 
@@ -60,14 +61,21 @@ def test_elsewhere_it_must_lie_within_the_spread_of_the_seeds(three, tmp_path, m
         assert figure.holds == holds
 
 
-def test_neither_the_new_run_nor_a_copy_counts_as_a_seed(three, tmp_path, monkeypatch):
+def test_neither_the_new_run_nor_a_second_one_of_a_seed_counts(three, tmp_path, monkeypatch):
     monkeypatch.setattr("cxr_tutorial.reproduce.FLOOR", {"dice": 1e-6})
-    home = tmp_path / "group"
-    shutil.copytree(three / "s1", home / "s1")
-    for name in ("copy", "another"):
-        shutil.copytree(three / "s1", home / name)
-    verdict = compare(read_record(home / "s1"), moved(three / "s2", home / "new", 0.0))
-    assert {one.tolerance for one in verdict.figures} == {1e-6}
+
+    def tolerances(again):
+        return {one.tolerance for one in compare(read_record(again.parent / "s1"), read_record(again)).figures}
+
+    home = tmp_path / "new"
+    for name in ("s1", "s2", "s3"):
+        shutil.copytree(three / name, home / name)
+    assert tolerances(home / "s3") == {1e-6}  # two seeds besides the new one
+    for name in ("s2", "s3"):
+        run_file = home / name / "run.json"
+        run_file.write_text(re.sub(r'"seed": \d', '"seed": 1', run_file.read_text()))
+    shutil.copytree(three / "s2", home / "another")
+    assert tolerances(home / "another") == {1e-6}  # three of one seed
 
 
 def test_a_record_is_found_from_within_its_folder(three, monkeypatch):
