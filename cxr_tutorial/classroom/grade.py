@@ -22,12 +22,16 @@ from cxr_tutorial.classroom.sources import Notebook, Task, is_test, read, skelet
 from cxr_tutorial.classroom.submissions import Submission, assemble, collect
 
 Run = Callable[[Notebook], sandbox.Outcome]
-ARMED = """import builtins as {kept}_
-{kept} = {{**{kept}_.globals(), **{kept}_.globals().get("{kept}", {{}})}}
+#: `_b` Python's own names, `_g` the student's, `_n` what a test sees, `_k` what tests left: name -> (value, what the
+#: student meant by the name then); if the student means something else by it since, that counts
+ARMED = """import builtins as {own}_b
+{own}_g = {own}_b.globals()
+{own}_k = {own}_g.get("{own}_k", {{}})
+{own}_n = {{**{own}_g, **{{k: v for k, (v, was) in {own}_k.items() if {own}_g.get(k, {own}_b) is was}}}}
 try:
-    {kept}_.exec({kept}_.compile({test!r}, "<test>", "exec"), {kept})
+    {own}_b.exec({own}_b.compile({test!r}, "<test>", "exec"), {own}_n)
 finally:
-    {kept} = {{k: v for k, v in {kept}.items() if {kept}_.globals().get(k, {kept}_) is not v}}
+    {own}_k |= {{k: (v, {own}_g.get(k, {own}_b)) for k, v in {own}_n.items() if {own}_g.get(k, {own}_b) is not v}}
 """
 
 
@@ -95,15 +99,15 @@ def _armed(notebook: Notebook) -> tuple[Notebook, dict[str, str]]:
     """The notebook with a word in each test that is printed only where the test has run to its end.
 
     A test runs in a copy of the student's names, with Python's own built-in functions: it finds the answers, and its
-    own names overwrite none that they use. What one test keeps, later tests find. The word is printed only where an
+    own names overwrite none that they use. What a test leaves, later tests find. The word is printed only where an
     `assert` still stops what is wrong.
     """
-    armed, proofs, kept = copy.deepcopy(notebook), {}, f"_{secrets.token_hex(8)}"
+    armed, proofs, own = copy.deepcopy(notebook), {}, f"_{secrets.token_hex(8)}"
     for cell in filter(is_test, armed.cells):
         proof = proofs[cell.metadata.nbgrader["grade_id"]] = secrets.token_hex(12)
         proved = f"try:\n    assert False\nexcept AssertionError:\n    print('{proof}')"
         test = f"from builtins import *\n{cell.source}\n{proved}"
-        cell.source = ARMED.format(kept=kept, test=test)
+        cell.source = ARMED.format(own=own, test=test)
     return armed, proofs
 
 
