@@ -92,6 +92,7 @@ def test_what_it_says_of_tuberculosis_is_that_of_the_records():
         ("the picture inside the masks of a fixed S", 600, "masked-600", "test"),
         ("the picture inside the masks of a fixed S", 2000, "masked-2000", "test"),
         ("the picture inside the masks of a fixed S", 5000, "masked-5000", "test"),
+        ("inside the masks, and asked sixteen times about changed views", 5000, "masked-views-5000", "test"),
         ("the same, cut to the box around them", 600, "lungs-600", "test/one-view"),
         ("the same, cut to the box around them", 5000, "lungs-5000", "test/one-view"),
         ("cut, and asked sixteen times about changed views", 600, "lungs-600", "test"),
