@@ -51,7 +51,7 @@ assignments: $(VENV)/test.installed  ## student release, its zip and the teacher
 	$(BIN)/cxr-tutorial classroom build
 
 slides: $(VENV)/test.installed  ## slides of every chapter in _build/slides, for a browser without a network
-	$(BIN)/cxr-tutorial classroom slides $(wildcard book/0*.ipynb)
+	$(BIN)/cxr-tutorial classroom slides $(wildcard book/[01]*.ipynb)
 
 serve: book  ## read the book at http://localhost:8000
 	$(BIN)/python -m http.server 8000 --directory _build/html
