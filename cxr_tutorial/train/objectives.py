@@ -27,8 +27,8 @@ def segmentation_terms(
 
     $$L_S = \sum_m w_m\, \ell(y_m, \sigma(\hat a_m)), \qquad w_1 = 1$$
 
-    `y_m` is the mask at the size of side output m, counted from 1 at the finest (`mask_at_level` counts from 0). The mask of a picture that has none
-    may hold anything, NaN included: it is never read.
+    `y_m` is the mask at the size of side output m, counted from 1 at the finest (`mask_at_level` counts from 0). The
+    mask of a picture that has none may hold anything, NaN included: it is never read.
 
     Parameters
     ----------
@@ -114,7 +114,8 @@ def adversarial_loss(logits: Tensor, label: Tensor, form: str = "non-saturating"
     logits : (N, K + 1), D's of (x, S(x)).
     label : (N,) int64, -1 where unknown; read by form `"class"` only.
     form : `"non-saturating"`, $-\log(1-q_K)$ (Luc et al. 2016, Hung et al. 2018); `"saturating"`, $+\log q_K$ (the form
-        in what is evidently the author's thesis, b); `"class"`, $-\log q_z$ where the class is known, else non-saturating (d).
+        in what is evidently the author's thesis, b); `"class"`, $-\log q_z$ where the class is known, else
+        non-saturating (d).
         Which one the paper uses is not known.
 
     Introduced in chapter 8.
