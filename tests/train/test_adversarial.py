@@ -42,6 +42,21 @@ def play(data, game=PLAY, pair=None, **options):
     return fit_appaunet(S, D, data, game=game, progress=False, **options)
 
 
+class Killed(Exception):
+    pass
+
+
+def kill_at(last: int):
+    """What ends a training after so many steps, with its checkpoint written."""
+
+    def look(step, models):
+        if step == last:
+            raise Killed
+        return {}
+
+    return look
+
+
 def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
@@ -78,18 +93,10 @@ def test_labels_that_are_hidden_are_never_read(data):
 
 
 def test_a_resumed_game_ends_bit_for_bit_like_an_undisturbed_one(data, tmp_path):
-    class Killed(Exception):
-        pass
-
-    def kill(step, models):
-        if step == 2:
-            raise Killed
-        return {}
-
     file = tmp_path / "checkpoint.pt"
     options = {"steps": 4, "checkpoint": file, "checkpoint_seconds": 0, "log_every": 1}
     with pytest.raises(Killed):
-        play(data, on_log=kill, **options)
+        play(data, on_log=kill_at(2), **options)
     resumed, whole = play(data, **options), play(data, steps=4)
     assert same(resumed.model, whole.model)
     assert same(resumed.discriminator, whole.discriminator)
@@ -189,21 +196,13 @@ def test_without_unlabelled_pictures_the_consistency_of_the_mean_teacher_is_idle
 
 
 def test_a_game_with_dropout_resumes_bit_for_bit_and_so_do_its_slopes(data, tmp_path):
-    class Killed(Exception):
-        pass
-
-    def kill(step, models):
-        if step == 3:
-            raise Killed
-        return {}
-
     def pair():
         S, _ = nets()
         return S, Discriminator(widths=(4, 8), dropout=0.5)
 
     options = {"steps": 5, "checkpoint": tmp_path / "checkpoint.pt", "checkpoint_seconds": 0, "log_every": 1}
     with pytest.raises(Killed):
-        play(data, pair=pair(), on_log=kill, **options)
+        play(data, pair=pair(), on_log=kill_at(3), **options)
     other_draws = pair()
     torch.manual_seed(8)  # another process
     resumed = play(data, pair=other_draws, **options)
