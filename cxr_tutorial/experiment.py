@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -412,9 +413,15 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
 
 
 def _claim(file: Path, config: Config) -> None:
-    """Write the configuration of a run that begins; refuse to go on with one that began with another."""
+    """Write the configuration of a run that begins; refuse to go on with one that began with another.
+
+    Where the data lies may change: its fingerprint stands in the checkpoint.
+    """
+    config = replace(config, root=None)
     if not file.exists():
-        file.write_text(json.dumps(asdict(config), indent=1) + "\n")
+        arriving = file.with_name(file.name + ".unfinished")
+        arriving.write_text(json.dumps(asdict(config), indent=1) + "\n")
+        os.replace(arriving, file)
     elif other := differing(read_config(json.loads(file.read_text())), config):
         raise InputError(
             f"{file.parent} holds an unfinished run of another configuration ({', '.join(other)} differ): choose "

@@ -183,7 +183,8 @@ def test_an_unfinished_run_goes_on_with_its_own_configuration_only(tmp_path, mon
     for other in ({"method": "appaunet"}, {"net": "unet"}, {"widths": (4, 8)}):
         with pytest.raises(InputError, match=f"another configuration .{next(iter(other))}"):
             run(replace(config, **other), tmp_path / "run", progress=False)
-    run(config, tmp_path / "run", progress=False)
+    monkeypatch.setattr("cxr_tutorial.experiment.load", lambda data, root=None: load_synthetic())
+    run(replace(config, root="moved"), tmp_path / "run", progress=False)  # the same pictures elsewhere
     assert not (tmp_path / "run" / "config.json").exists()
 
 

@@ -280,7 +280,7 @@ def _write_table(gradebook: Any, name: str, results: Sequence[Graded], path: Pat
             if earlier.fieldnames == head:
                 rows = {row["student"]: row for row in earlier} | rows
     arriving = path.with_name(path.name + ".unfinished")
-    with arriving.open("w", newline="", encoding="utf-8") as file:
+    with arriving.open("w", newline="", encoding="utf-8", errors="replace") as file:
         table = csv.DictWriter(file, head)
         table.writeheader()
         table.writerows(rows[student] for student in sorted(rows))

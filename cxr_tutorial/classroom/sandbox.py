@@ -82,7 +82,7 @@ def run(notebook: Notebook, limits: Limits | None = None) -> Outcome:
             _end_all(worker, mark)
         seconds = time.monotonic() - started
         report.seek(0)
-        lines = [json.loads(line) for line in report.read().decode(errors="replace").splitlines() if line.endswith("}")]
+        lines = [json.loads(line) for line in report.read().decode(errors="replace").split("\n") if line.endswith("}")]
     results = [line for line in lines if "cell" in line]
     import nbformat
 

@@ -66,13 +66,13 @@ class Client(NotebookClient):
 
 
 def main() -> None:
-    report = os.fdopen(int(sys.argv[1]), "w", encoding="utf-8")
+    report = os.fdopen(int(sys.argv[1]), "w", encoding="utf-8", errors="replace")  # half a character becomes "?"
     os.set_inheritable(report.fileno(), False)
     todo = json.load(sys.stdin)
     cells = [nbformat.v4.new_code_cell(source) for source in todo["cells"]]
 
     def tell(what: dict[str, Any]) -> None:
-        report.write(json.dumps(what) + "\n")
+        report.write(json.dumps(what, ensure_ascii=False) + "\n")
         report.flush()
 
     _adopt_orphans()

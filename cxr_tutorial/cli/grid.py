@@ -105,23 +105,23 @@ def collect(
     A broken record is named and left out. Exit status 1 if there is one, or if a cell of the groups has no record.
     """
     from cxr_tutorial.errors import InputError
-    from cxr_tutorial.grid import plan_cells
-    from cxr_tutorial.grid.cells import differences
-    from cxr_tutorial.results import collect, record_folders, tidy, write_table
+    from cxr_tutorial.grid import Grid, plan_cells, state_of
+    from cxr_tutorial.results import collect, read_record, record_folders, tidy, write_table
 
-    cells = {out / one.name: one for one in plan_cells(groups or [], file, only)} if groups or file else {}
-    records, broken = collect([one for one in cells if one.exists()] if groups or file else record_folders(out))
-    for place, one in cells.items():
-        for record in [record for record in records if record.folder == place]:
-            if found := differences(one, record):
-                broken[place] = f"{place} was made with another configuration: {', '.join(found)}"
-                records.remove(record)
+    absent = 0
+    if groups or file:
+        grid = Grid(out, WEIGHTS)
+        states = {grid.record(one): state_of(one, grid) for one in plan_cells(groups or [], file, only)}
+        broken = {place: state.reason for place, state in states.items() if state.kind == "broken"}
+        there = [place for place in states if place not in broken and (place / "run.json").exists()]
+        records, absent = [read_record(place) for place in there], len(states) - len(there) - len(broken)
+    else:
+        records, broken = collect(record_folders(out))
     for reason in broken.values():
         typer.echo(f"left out: {reason}", err=True)
     if not records:
         raise InputError(f"no whole record below {out}: run some cells first, or name their folder with --out")
     write_table(table, tidy(sorted(records, key=lambda record: (record.group or "", record.id))))
-    absent = len(cells) - len(records) - len(broken) if cells else 0
     typer.echo(f"{table}: {len(records)} records, {len(broken)} broken, {absent} cells without a record")
     if broken or absent:
         raise typer.Exit(1)

@@ -89,8 +89,11 @@ def _pictures(folder: Path, skip: Path) -> list[Path]:
         and skip not in path.parents
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
-    bare = [path for path in files if (not path.suffix or _numbered(path)) and is_dicom(path)]
-    pictures = [path for path in files if path.suffix.lower() in SUFFIXES or path in bare]
+    pictures = [
+        path
+        for path in files
+        if path.suffix.lower() in SUFFIXES or ((not path.suffix or _numbered(path)) and is_dicom(path))
+    ]
     if not pictures:
         raise InputError(
             f"{folder} holds no X-ray among {len(files)} files: "

@@ -115,6 +115,7 @@ def test_what_a_student_does_to_the_grader_costs_nobody_else(tmp_path):
         "seed": further(instructor, code(f"print({seed[:4]!r} + {seed[4:]!r})")),
         "no-asserts": further(with_code(blank, NO_ASSERTS), code("1")),
         "orphan": with_code(instructor, ORPHAN),
+        "half-printed": further(instructor, code("raise ValueError(chr(0xd83d))")),
     }
     for who, notebook in odd.items():
         text = nbformat.writes(notebook).replace('"id": "x"', '"id": ["x"]').replace("HALF", "\\ud83d")
