@@ -250,11 +250,12 @@ def fit_appaunet(
         if strength and (game.adversarial or game.adversarial_unlabelled or game.feature_matching):
             # not through D: the wrapper that joins its slopes among processes must not see those of S
             discriminator.requires_grad_(False).eval()
-            played = {name: strength * one for name, one in heard(discriminator, batch, output.logits, y, game).items()}
-            if loop.step % 20 == 0:
-                with loop.fabric.autocast():
+            with loop.fabric.autocast():
+                said_of_s = heard(discriminator, batch, output.logits, y, game)
+                if loop.step % 20 == 0:
                     slopes = measured_slopes(discriminator, batch, output.logits, y, game, loss)
-                slopes["slope_adv"] *= strength
+                    slopes["slope_adv"] *= strength
+            played = {name: strength * one for name, one in said_of_s.items()}
             discriminator.requires_grad_(True).train()
         terms |= played
         loop.minimize("segmentor", sum_of(terms))
@@ -314,11 +315,11 @@ def heard(D: Discriminator, batch: Batch, logits: Tensor, y: Tensor, game: Game)
     `y` : the true masks as D sees them.
     """
     has_mask = batch.has_mask
-    f = D.features(batch.image, MASK_VIEWS[game.masks][1](logits.sigmoid()))
+    f = D.features(batch.image, MASK_VIEWS[game.masks][1](logits.sigmoid())).float()
     weight = torch.where(has_mask, game.adversarial, game.adversarial_unlabelled).to(f.device)
     terms = {"adv": (weight * adversarial_loss(D.classify(f), batch.label, game.form)).mean()}
     if game.feature_matching:
-        apart = D.features(rows_where(batch.image, has_mask), y).mean(0) - rows_where(f, has_mask).mean(0)
+        apart = D.features(rows_where(batch.image, has_mask), y).float().mean(0) - rows_where(f, has_mask).mean(0)
         terms["fm"] = game.feature_matching * apart.abs().mean()
     return terms
 

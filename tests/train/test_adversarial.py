@@ -258,3 +258,15 @@ def test_a_classifier_logs_the_rate_of_d_and_refuses_classes_that_it_has_not(dat
 def test_impossible_settings_are_refused_when_they_are_made(kind, bad, message):
     with pytest.raises(InputError, match=message):
         kind(**bad)
+
+
+def test_d_computes_in_the_precision_of_the_training_also_while_s_learns_from_it(data):
+    S, D = nets()
+    computed = {True: set(), False: set()}  # by whether D learns
+    D.first.register_forward_hook(lambda layer, seen, out: computed[D.training].add(out.dtype))
+    recipe = Recipe(batch_size=2, precision="bf16-mixed", accelerator="cpu")
+    half = play(data, replace(PLAY, feature_matching=0.1), (S, D), recipe=recipe).history[-1]
+    assert computed == {True: {torch.bfloat16}, False: {torch.bfloat16}}
+    plain = play(data, replace(PLAY, feature_matching=0.1), recipe=replace(recipe, precision="32-true")).history[-1]
+    assert half["adv"] == pytest.approx(plain["adv"], rel=0.02)
+    assert half["fm"] == pytest.approx(plain["fm"], rel=0.1)
