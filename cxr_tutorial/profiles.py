@@ -13,7 +13,7 @@ class Profile:
 
     Attributes
     ----------
-    data, split, size, widths, steps : see `experiment.Config`.
+    data, split, size, widths, steps : see `config.Config`.
     seeds : of the trainings, one each.
     """
 

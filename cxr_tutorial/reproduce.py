@@ -25,8 +25,9 @@ from typing import Any
 
 from scipy.stats import t as student
 
+from cxr_tutorial.config import Config, read_config
 from cxr_tutorial.errors import InputError
-from cxr_tutorial.experiment import Config, read_config, run
+from cxr_tutorial.experiment import run
 from cxr_tutorial.results import Record, check_record, record_folders
 from cxr_tutorial.shipped import shipped
 

@@ -12,8 +12,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from cxr_tutorial.config import Config, read_config
 from cxr_tutorial.errors import InputError
-from cxr_tutorial.experiment import Config, read_config, run, run_once
+from cxr_tutorial.experiment import run, run_once
 from cxr_tutorial.grid import PLANS
 from cxr_tutorial.notebooks import CellFailed, chosen, default_folder, read_parameters, records_folder, run_notebook
 from cxr_tutorial.results import load_records, read_record

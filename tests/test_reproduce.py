@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 from scipy.stats import t
 
+from cxr_tutorial.config import Config
 from cxr_tutorial.errors import InputError
-from cxr_tutorial.experiment import Config, run
+from cxr_tutorial.experiment import run
 from cxr_tutorial.reproduce import compare, find_record, reproduce
 from cxr_tutorial.results import read_record
 from cxr_tutorial.train import Recipe

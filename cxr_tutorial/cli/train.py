@@ -75,8 +75,9 @@ def train(
 
     Without --steps, --epochs or --seconds it trains for 60 seconds.
     """
+    from cxr_tutorial.config import Config
     from cxr_tutorial.data.batches import AUGMENTATIONS
-    from cxr_tutorial.experiment import Config, run
+    from cxr_tutorial.experiment import run
     from cxr_tutorial.train import Recipe
 
     if augmentation not in AUGMENTATIONS:

@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cxr_tutorial.config import Config, differing, read_config
 from cxr_tutorial.errors import InputError
-from cxr_tutorial.experiment import Config, differing, read_config, run
+from cxr_tutorial.experiment import run
 from cxr_tutorial.grid.plans import Cell
 from cxr_tutorial.results import Record, check_record, read_record
 

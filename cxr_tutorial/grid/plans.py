@@ -24,24 +24,18 @@ Every budget is in steps, so every cell can be repeated; what the losses leave o
 
 from __future__ import annotations
 
-import re
-import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import chain, product
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from cxr_tutorial.data.batches import AUGMENTATIONS, STRONG_AUGMENTATION, Augmentation
+from cxr_tutorial.config import Config
+from cxr_tutorial.data.batches import STRONG_AUGMENTATION, Augmentation
 from cxr_tutorial.data.splits import public_folds
-from cxr_tutorial.errors import InputError
-from cxr_tutorial.experiment import Config
 from cxr_tutorial.nets import NETS, build_segmentor, summarize_segmentor
 from cxr_tutorial.train import GAMES, Game, Recipe
-from cxr_tutorial.train.loop import Budget
 
 SEEDS = (1, 2, 3)
 STEPS = 450
@@ -335,109 +329,3 @@ PLANS: dict[str, Callable[[], Iterator[Cell]]] = {
     "tb-options": tb_options,
     "own-folds": own_folds,
 }
-
-
-def plan_cells(groups: Iterable[str], file: str | Path | None = None, only: str = "") -> list[Cell]:
-    """The cells of these groups and of a user's own plan, each once, those of a first stage before their second.
-
-    Parameters
-    ----------
-    groups : names in `PLANS`.
-    file : a plan of one's own, see `read_plan`.
-    only : keep the cells in whose name this regular expression is found, and the first stages that they need.
-
-    Raises
-    ------
-    InputError : an unknown group, no group and no file, an expression that cannot be read or finds nothing.
-
-    >>> [cell.name for cell in plan_cells(["tiny"], only="48")]
-    ['tiny/unet-s1', 'tiny/unet-48-s1']
-    """
-    groups = list(groups)
-    unknown = [name for name in groups if name not in PLANS]
-    if unknown or not (groups or file):
-        raise InputError(f"no group {', '.join(unknown) or 'named'}: choose some of {', '.join(PLANS)}")
-    own = read_plan(file) if file else []
-    cells = {cell.name: cell for cell in chain(*(PLANS[name]() for name in groups), own)}
-    try:
-        found = {name for name in cells if re.search(only, name)}
-    except re.error as error:
-        raise InputError(f"{only!r} is not a regular expression: {error}") from error
-    if not found:
-        raise InputError(f"no cell's name holds {only!r}; `cxr-tutorial grid plan` lists them")
-    found |= {after for name in found if (after := cells[name].after)}
-    return [cell for name, cell in cells.items() if name in found]
-
-
-def find_cell(name: str, file: str | Path | None = None) -> Cell:
-    """The cell of this name.
-
-    >>> find_cell("losses/jsrt-unet-kltv-s2").config.recipe.loss
-    'kltv'
-    """
-    group = name.partition("/")[0]
-    cells = plan_cells([group] if group in PLANS else [], file)
-    for cell in cells:
-        if cell.name == name:
-            return cell
-    raise InputError(f"no cell {name!r}; `cxr-tutorial grid plan` lists them")
-
-
-def read_plan(file: str | Path) -> list[Cell]:
-    """A plan of one's own: every combination of the values that a TOML file lists.
-
-    ::
-
-        group = "mine"
-        [cells]
-        data = ["jsrt", "montgomery"]
-        net = "unet"
-        steps = 450
-        seed = [1, 2, 3]
-        recipe.loss = ["xe", "kltv"]
-
-    Keys of `[cells]` are the fields of `experiment.Config` but `game`, and behind `recipe.` those of `train.Recipe`,
-    where `augmentation` is a name. A list holds the values to try; a field that is a list itself, such as `widths`, is
-    written as a list of lists. `seed` is the recipe's too. What has several values stands in the names.
-
-    Raises
-    ------
-    InputError : the file cannot be read, an unknown field, method, split or augmentation, no or several budgets.
-    """
-    file = Path(file)
-    try:
-        content = tomllib.loads(file.read_text())
-        group, values = str(content["group"]), dict(content["cells"])
-        of_recipe = {f"recipe.{key}": value for key, value in values.pop("recipe", {}).items()}
-    except (OSError, KeyError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"{file} is not a plan ({error!r}): expected `group = ...` and a table [cells]") from error
-    if not re.fullmatch(r"[\w.-]+", group) or group in PLANS:
-        raise InputError(f"the group of {file} is {group!r}: choose a new name of letters, digits and dashes")
-    lists = {key: value if isinstance(value, list) else [value] for key, value in (values | of_recipe).items()}
-    known = {one.name for one in fields(Config)} - {"game"} | {f"recipe.{one.name}" for one in fields(Recipe)}
-    if unknown := set(lists) - known:
-        raise InputError(f"{file}: no field {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
-    varied = [key for key, value in lists.items() if len(value) > 1]
-    cells = []
-    for combination in product(*lists.values()):
-        chosen = {key: _frozen(key, value) for key, value in zip(lists, combination, strict=True)}
-        label = "-".join(_word(key, chosen[key]) for key in varied) or "run"
-        recipe = Recipe(**{key.partition(".")[2]: value for key, value in chosen.items() if "." in key})
-        recipe = replace(recipe, seed=chosen.get("recipe.seed", chosen.get("seed", 0)))
-        config = Config(recipe=recipe, **{key: value for key, value in chosen.items() if "." not in key})
-        Budget(config.steps, config.epochs, config.seconds)
-        cells.append(Cell(f"{group}/{label}", config))
-    return cells
-
-
-def _frozen(key: str, value: Any) -> Any:
-    if key == "recipe.augmentation":
-        if value not in AUGMENTATIONS:
-            raise InputError(f"unknown augmentation {value!r}: choose one of {', '.join(AUGMENTATIONS)}")
-        return AUGMENTATIONS[value]
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _word(key: str, value: Any) -> str:
-    text = re.sub(r"[^\w.+]+", "_", str(value)).strip("_")
-    return f"s{text}" if key == "seed" else text if isinstance(value, str) else f"{key.rpartition('.')[2]}{text}"

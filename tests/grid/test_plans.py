@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cxr_tutorial.config import read_config
 from cxr_tutorial.errors import InputError
-from cxr_tutorial.experiment import read_config
 from cxr_tutorial.grid import PLANS, Grid, find_cell, plan_cells, read_plan, state_of
 from cxr_tutorial.grid.cells import differences
 from cxr_tutorial.grid.plans import EIGHT_NETS

@@ -1,0 +1,147 @@
+"""What is run: a configuration, its checks, and how records bring it back (floor 3)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from cxr_tutorial.data.batches import Augmentation
+from cxr_tutorial.errors import InputError
+from cxr_tutorial.train import GAMES, Game, Recipe
+
+METHODS = (
+    "supervised",
+    "mean-teacher",
+    "cross-pseudo",
+    "appaunet",
+    "appaunet-paper",
+    "multi-task",
+    "classifier",
+    "masked-classifier",
+    "lungs-classifier",
+)
+
+ALONE = ("classifier", "masked-classifier", "lungs-classifier")  # D without an S that learns
+#: option -> the methods that would take no notice of it
+UNUSED = {
+    "views": ("supervised", "mean-teacher", "cross-pseudo"),
+    "validate_every": ("mean-teacher", "cross-pseudo", *ALONE),
+    "test_data": ("classifier", "lungs-classifier"),
+    "masks": ("lungs-classifier",),
+    "start": ("classifier",),
+    "game": ("supervised",),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is run. Exactly one of steps, epochs and seconds is given.
+
+    Attributes
+    ----------
+    data : a name in `experiment.DATA`, several joined by `+`, or a folder of pictures with masks (see `load_folder`).
+    root : where the data lies; default `$CXR_DATA/<data>`.
+    split : `"public"` (published lists), `"patient"` (ours: by patient, drawn by `seed`), or one of ten folds:
+        `"fold-0"` ... (published, for tuberculosis) or `"patient-fold-0"` ... (ours, the same for every seed).
+    size : pixels per side in training.
+    method : a name in `METHODS`. net, widths, recipe : how to train what.
+    game : how S and D play, or how a semi-supervised baseline weighs its term; default that of the method.
+    start : a file of weights to go on from, such as those of a run at a smaller size; `"synthetic"` for those that ship
+        with the package, of a net that saw synthetic X-rays only; None for new ones.
+    masks, labels : how many of each the training sees; None for all.
+    seed : of the weights, the label budget and the patient split; that of the recipe is of the draws.
+    test_data : more sets, all of whose masks are compared.
+    validate_every : steps between looks at the validation part (0: none); writes `curve.csv`.
+    lungs_size : pixels per side at which the net of `start` finds the lungs that lungs-classifier crops to.
+    views : how many times each picture is shown to D in the tests, changed anew as in training; 0: once, as it is.
+        For methods that train a D.
+    """
+
+    data: str = "synthetic"
+    root: str | None = None
+    split: str = "patient"
+    size: int = 128
+    method: str = "supervised"
+    net: str = "ppaunet"
+    widths: str | tuple[int, ...] = "small"
+    recipe: Recipe = field(default_factory=Recipe)
+    game: Game | None = None
+    start: str | None = None
+    masks: int | None = None
+    labels: int | None = None
+    steps: int | None = None
+    epochs: float | None = None
+    seconds: float | None = None
+    seed: int = 0
+    test_data: tuple[str, ...] = ()
+    validate_every: int = 0
+    lungs_size: int = 128
+    views: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"unknown method {self.method!r}: choose one of {', '.join(METHODS)}")
+        if self.method in ("masked-classifier", "lungs-classifier") and self.start is None:
+            raise InputError(f"{self.method} does not train the net that draws the masks: name its weights by start")
+        if self.seed < 0:
+            raise InputError(f"seed must be >= 0, got {self.seed}")
+        if self.views < 0 or self.lungs_size < 16:
+            raise InputError(f"views must be >= 0 and lungs_size >= 16, got {self.views} and {self.lungs_size}")
+        for name, methods in UNUSED.items():
+            if self.method in methods and (value := getattr(self, name)):
+                raise InputError(f"{self.method} makes no use of {name}: leave it out, got {value}")
+        if not re.fullmatch(r"public|patient|(patient-)?fold-\d", self.split):
+            raise InputError(f"unknown split {self.split!r}: choose public, patient, fold-0 ... or patient-fold-0 ...")
+
+    @property
+    def on_lungs(self) -> bool:
+        """Whether each picture is cut to the lungs first, with the masks that a fixed S drew for its own."""
+        return self.method == "lungs-classifier"
+
+
+def read_config(content: Mapping[str, Any]) -> Config:
+    """The configuration that a record holds; fields that are younger than the record get their default.
+
+    >>> read_config({"data": "jsrt", "steps": 3, "recipe": {"loss": "xe", "side_weight": [1, 0.5]}}).recipe.side_weight
+    (1, 0.5)
+
+    Raises
+    ------
+    InputError : a field that no run of `run` has: the record was made by something else.
+    """
+    made = _tuples(content)
+    try:
+        if made.get("game"):
+            made["game"] = Game(**_tuples(made["game"]))
+        recipe = _tuples(made.get("recipe", {}))
+        if "augmentation" in recipe:
+            recipe["augmentation"] = Augmentation(**recipe["augmentation"])
+        return Config(**(made | {"recipe": Recipe(**recipe)}))
+    except TypeError as error:
+        raise InputError(f"this configuration is not one of `experiment.run` ({error})") from error
+
+
+def differing(one: Config, other: Config) -> list[str]:
+    """The fields in which two configurations differ.
+
+    >>> differing(Config(steps=3), Config(steps=4))
+    ['steps']
+    """
+
+    def canonical(value: Any) -> str:
+        return json.dumps(value, sort_keys=True)
+
+    mine, theirs = asdict(one), asdict(other)
+    return [name for name in mine if canonical(mine[name]) != canonical(theirs[name])]
+
+
+def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+
+
+def game_of(config: Config) -> Game:
+    """The run's game: its own, or that of its method."""
+    return config.game or GAMES.get(config.method, Game())
