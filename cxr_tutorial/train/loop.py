@@ -84,6 +84,8 @@ class Recipe:
                 raise InputError(f"{name} must be a number >= 0, got {value!r}")
         if self.warmup >= 1 or self.ema >= 1:
             raise InputError(f"warmup and ema must be below 1, got {self.warmup} and {self.ema}")
+        if self.loss_options.get("reduction") == "none":
+            raise InputError("a training needs one number for a batch, not one a picture: leave reduction 'none' out")
 
     def resolved(self) -> Recipe:
         """The same recipe with the precision that this machine takes for `"auto"`."""

@@ -251,6 +251,7 @@ def test_a_classifier_logs_the_rate_of_d_and_refuses_classes_that_it_has_not(dat
         (Recipe, {"learning_rate": -1.0}, "learning_rate must be a number >= 0"),
         (Recipe, {"seed": -1}, "seed must be a number >= 0"),
         (Recipe, {"warmup": 1.0}, "must be below 1"),
+        (Recipe, {"loss_options": {"reduction": "none"}}, "one number for a batch"),
         (Game, {"learning_rate": -1.0}, "learning_rate must be a number >= 0"),
         (Game, {"confidence": 1.5}, "confidence is a probability"),
     ],
