@@ -32,7 +32,13 @@ def predict_logits(
     """Each example with the model's logits at the picture's own size, (H, W).
 
     The picture is squeezed to `size` x `size` as in training; the logits are stretched back bilinearly.
+
+    Raises
+    ------
+    InputError : a size below 16.
     """
+    if size < 16:
+        raise InputError(f"the size of the training is at least 16 pixels per side, got {size}")
     device = next(model.parameters()).device
     model.eval()
     for start in range(0, len(examples), batch_size):

@@ -19,7 +19,7 @@ from torch import nn
 from cxr_tutorial.config import ALONE, Config, differing, game_of, read_config
 from cxr_tutorial.data import load_folder, load_jsrt, load_montgomery, load_shenzhen, load_synthetic
 from cxr_tutorial.data.batches import CachedSet, cache
-from cxr_tutorial.data.example import Examples
+from cxr_tutorial.data.example import Entry, Examples
 from cxr_tutorial.data.splits import Split, kfold, label_budget, patient_split, public_folds, public_split
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.evaluate import evaluate, evaluate_classes, summarize, summarize_classes
@@ -50,6 +50,8 @@ from cxr_tutorial.train import (
 )
 from cxr_tutorial.train.checkpoint import trained_seconds
 from cxr_tutorial.train.devices import is_first_process
+from cxr_tutorial.train.loop import Budget
+from cxr_tutorial.train.objectives import side_weights
 
 DATA: dict[str, Callable[..., Examples]] = {
     "synthetic": load_synthetic,
@@ -58,6 +60,7 @@ DATA: dict[str, Callable[..., Examples]] = {
     "jsrt": load_jsrt,
 }
 SYNTHETIC_WEIGHTS = shipped("weights", "synthetic.safetensors")
+LEFTOVERS = ("checkpoint.pt", "config.json")  # of a run that is done
 
 
 def load(data: str, root: str | None = None) -> Examples:
@@ -216,21 +219,24 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
     """
     started = datetime.now(UTC)
     config = replace(config, recipe=config.recipe.resolved())  # the record names what was used
+    Budget(config.steps, config.epochs, config.seconds)  # refuses a wrong one, as the next lines do other mistakes
     examples = load(config.data, config.root)
-    if own := {"test", "validation", *config.data.split("+")} & set(config.test_data):
-        raise InputError(
-            f"test_data {', '.join(sorted(own))} is the data itself, training pictures and all, or has the name of a "
-            "part: leave it out, or call the folder otherwise"
-        )
-    others = {name: load(name) for name in config.test_data}
+    others = {name: other_set(name, examples) for name in config.test_data}
     split = split_of(config, examples)
-    start = initial_model(config)  # refuses what cannot be built before anything is written
+    start = initial_model(config)
+    Discriminator(**game_of(config).discriminator)
+    side_weights(config.recipe.side_weight, len(start.widths) - 2 if start.progressive else 0)
     if config.on_lungs:
         examples = crop_to_lungs(examples, start, size=config.lungs_size)
     training = examples.select(split.train)
     budget = label_budget(training, config.masks, config.labels, config.seed)
     data = cache(examples, config.size).select(split.train).reveal(budget.masks, budget.labels)
     validation = examples.select(split.validation)
+    if config.validate_every and not any(validation.has_mask):
+        raise InputError(
+            f"validate_every looks at the validation part, where none of {len(validation)} pictures has a mask: leave "
+            "it out, or take more data"
+        )
 
     with whole_folder(out) as folder:
         _claim(folder / "config.json", config)
@@ -271,18 +277,39 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
             write_table(folder / CLASSES, classes)
         if trained.discriminator is not None:
             save_weights(folder / "discriminator.safetensors", trained.discriminator)
-        for file in ("checkpoint.pt", "config.json"):
-            (folder / file).unlink(missing_ok=True)
+    for file in LEFTOVERS:
+        (Path(out) / file).unlink(missing_ok=True)
     return record
 
 
+def other_set(name: str, examples: Examples) -> Examples:
+    """A further set to test on; it must have masks, and no picture that `examples` has too."""
+    if name in ("test", "validation"):
+        raise InputError(f"test_data {name} has the name of a part: call the folder otherwise")
+    other = load(name)
+    mine, theirs = (set(map(_picture, some.entries)) for some in (examples, other))
+    if shared := mine & theirs:
+        raise InputError(
+            f"test_data {name} is the data itself, at least in part: training pictures would be tested "
+            f"({len(shared)} in common, such as {min(map(str, shared))}); leave it out"
+        )
+    if not any(other.has_mask):
+        raise InputError(f"test_data {name} has no mask that an outline could be compared with: leave it out")
+    return other
+
+
+def _picture(entry: Entry) -> object:
+    """What tells a picture from any other: its file, the first of the entry's, or where there is none its name."""
+    return entry.files[0].resolve() if entry.files else (entry.source, entry.id)
+
+
 def _claim(file: Path, config: Config) -> None:
-    """Write the configuration of a run that begins; refuse to go on with one that began with another.
+    """Write the configuration of a run that begins; refuse to go on with one that trained with another.
 
     Where the data lies may change: its fingerprint stands in the checkpoint.
     """
     config = replace(config, root=None)
-    if not file.exists():
+    if not (file.exists() and (file.parent / "checkpoint.pt").exists()):
         arriving = file.with_name(file.name + ".unfinished")
         arriving.write_text(json.dumps(asdict(config), indent=1) + "\n")
         os.replace(arriving, file)

@@ -23,12 +23,22 @@ def best_precision(accelerator: str = "auto") -> str:
     """
     if accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available():
         native = torch.cuda.get_device_capability() >= (8, 0)
-    elif accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()):
+    elif is_cpu(accelerator):
         capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         native = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
     else:
         native = False
     return "bf16-mixed" if native else "32-true"
+
+
+def is_cpu(accelerator: str) -> bool:
+    """Whether this accelerator is the CPU, which `"auto"` is where there is nothing else.
+
+    >>> is_cpu("cpu"), is_cpu("cuda")
+    (True, False)
+    """
+    other = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return accelerator == "cpu" or (accelerator == "auto" and not other)
 
 
 def keep_freed_memory() -> None:

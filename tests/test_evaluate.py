@@ -67,6 +67,8 @@ def test_nothing_to_compare_is_an_error():
         evaluate(BrightIsLung(), boxes(masked=(False,)), size=32)
     with pytest.raises(InputError, match=r"threshold 1\.5"):
         evaluate(BrightIsLung(), boxes(), size=32, threshold=1.5)
+    with pytest.raises(InputError, match="at least 16 pixels per side, got 0"):
+        evaluate(BrightIsLung(), boxes(), size=0)
 
 
 def test_a_summary_names_its_n_and_unit():

@@ -12,7 +12,7 @@ from cxr_tutorial.data import load_synthetic
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.experiment import load, run, run_once
 from cxr_tutorial.results import load_records, read_curve, read_per_image, read_record
-from cxr_tutorial.train import Recipe, load_weights
+from cxr_tutorial.train import Game, Recipe, load_weights
 from cxr_tutorial.train.checkpoint import load_discriminator, save_checkpoint
 
 QUICK = Config(size=32, widths=(4, 8, 16), steps=3, recipe=Recipe(batch_size=4), validate_every=2)
@@ -83,11 +83,13 @@ def test_what_is_there_is_not_overwritten(tmp_path):
         ({"method": "mean-teacher"}, "mean-teacher makes no use of validate_every"),
         ({"method": "classifier", "validate_every": 0, "test_data": ("jsrt",)}, "classifier makes no use of test_data"),
         ({"test_data": ("synthetic",)}, "synthetic is the data itself"),
-        ({"test_data": ("test",)}, "or has the name of a part"),
+        ({"test_data": ("test",)}, "has the name of a part"),
         ({"seed": -1}, "seed must be >= 0"),
         ({"root": "somewhere"}, "the synthetic set lies in no folder"),
         ({"split": "mine"}, "unknown split 'mine'"),
-        ({"recipe": Recipe(loss="hinge")}, "hinge"),
+        ({"epochs": 1.0}, "exactly one of steps, epochs, seconds"),
+        ({"recipe": Recipe(side_weight=(1.0, 0.5, 0.2))}, "each of 1 side outputs"),
+        ({"method": "appaunet", "game": Game(discriminator={"join": "glue"})}, "unknown join 'glue'"),
         ({"masks": 10_000}, "budget of 10000 masks"),
         ({"net": "resnet"}, "unknown net 'resnet'"),
         ({"data": "jsrt+nowhere"}, "no data set and no folder 'jsrt.nowhere'"),
@@ -98,7 +100,44 @@ def test_what_is_there_is_not_overwritten(tmp_path):
 def test_what_cannot_be_run_is_said_before_anything_is_written(tmp_path, bad, message):
     with pytest.raises(InputError, match=message):
         run(replace(QUICK, **bad), tmp_path / "run", progress=False)
-    assert not (tmp_path / "run").exists()
+    assert [one for one in tmp_path.iterdir() if one.name != "cache"] == []
+
+
+def folder_of_pictures(place, pictures=10, masks=10):
+    from PIL import Image
+
+    (place / "masks").mkdir(parents=True)
+    for i in range(pictures):
+        Image.new("L", (32, 32), 20 * i).save(place / f"{i}.png")
+    for i in range(masks):
+        Image.new("L", (32, 32), 255).save(place / "masks" / f"{i}.png")
+    return str(place)
+
+
+def test_another_set_shares_no_picture_with_the_training_and_has_masks(tmp_path, monkeypatch):
+    mine = folder_of_pictures(tmp_path / "mine")
+    bare = folder_of_pictures(tmp_path / "bare", masks=0)
+    config = replace(QUICK, data=mine, validate_every=0)
+    (tmp_path / "link").symlink_to(mine)
+    for same in (mine + "/", str(tmp_path / "link"), f"{tmp_path}/bare/../mine"):
+        with pytest.raises(InputError, match="10 in common"):
+            run(replace(config, test_data=(same,)), tmp_path / "run", progress=False)
+    with pytest.raises(InputError, match="has no mask"):
+        run(replace(config, test_data=(bare,)), tmp_path / "run", progress=False)
+
+
+def test_a_look_at_the_validation_part_needs_a_mask_there(tmp_path):
+    few = folder_of_pictures(tmp_path / "few", masks=1)
+    with pytest.raises(InputError, match="validation part, where none of"):
+        run(replace(QUICK, data=few, recipe=Recipe(batch_size=1)), tmp_path / "run", progress=False)
+    assert not (tmp_path / ".run.unfinished").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_after_a_mistake_that_shows_late_the_corrected_run_may_have_its_place(tmp_path):
+    with pytest.raises(InputError, match="CUDA"):
+        run(replace(QUICK, recipe=Recipe(batch_size=4, accelerator="cuda")), tmp_path / "run", progress=False)
+    assert run(QUICK, tmp_path / "run", progress=False).metrics["test"]["dice"]["n"] > 0
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -199,13 +238,8 @@ def test_a_run_is_found_again_whatever_the_order_of_its_options(tmp_path):
 
 
 def test_a_game_on_pictures_without_classes_ends_in_a_record(tmp_path):
-    from PIL import Image
-
-    for place in ("pictures", "pictures/masks"):
-        (tmp_path / place).mkdir()
-        for i in range(10):
-            Image.new("L", (32, 32), 20 * i if place == "pictures" else 255).save(tmp_path / place / f"{i}.png")
-    config = replace(QUICK, data=str(tmp_path / "pictures"), method="appaunet", masks=4, steps=1, validate_every=0)
+    pictures = folder_of_pictures(tmp_path / "pictures")
+    config = replace(QUICK, data=pictures, method="appaunet", masks=4, steps=1, validate_every=0)
     record = run(replace(config, recipe=Recipe(batch_size=2)), tmp_path / "run", progress=False)
     assert "dice" in record.metrics["test"]
     assert not (tmp_path / "run" / "classes.csv").exists()

@@ -32,6 +32,14 @@ def test_a_chosen_precision_stays():
     assert Recipe(precision="32-true").resolved() == Recipe(precision="32-true")
 
 
+def test_half_precision_on_a_cpu_is_what_lightning_makes_of_it():
+    from cxr_tutorial.train.devices import start_fabric
+
+    recipe = Recipe(accelerator="cpu", precision="16-mixed").resolved()
+    assert recipe.precision == start_fabric("cpu", 1, "16-mixed")._precision.precision == "bf16-mixed"
+    assert Recipe(accelerator="cuda", precision="16-mixed").resolved().precision == "16-mixed"
+
+
 def test_keeping_freed_memory_is_harmless_anywhere(monkeypatch):
     keep_freed_memory()
     monkeypatch.setattr("sys.platform", "darwin")

@@ -128,6 +128,9 @@ def test_the_class_figures_are_checked_against_their_rows(tmp_path):
         cut.write_text("".join(cut.read_text().splitlines(keepends=True)[: lines + 1]))
         with pytest.raises(InputError, match=f"its {lines} rows say something else"):
             check_record(cut.parent)
+    (lost := with_classes(tmp_path / "lost") / "classes.csv").unlink()
+    with pytest.raises(InputError, match="its 0 rows say something else"):
+        check_record(lost.parent)
 
 
 @pytest.mark.parametrize(("file", "content"), [("run.json", b"\xff\xfe{}"), ("metrics.json", b"[]")])

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cxr_tutorial.config import Config, differing, read_config
 from cxr_tutorial.errors import InputError
-from cxr_tutorial.experiment import run
+from cxr_tutorial.experiment import LEFTOVERS, run
 from cxr_tutorial.grid.plans import Cell
 from cxr_tutorial.results import Record, check_record, read_record
 
@@ -103,7 +103,7 @@ def differences(cell: Cell, record: Record) -> list[str]:
     """Fields of the configuration in which a record differs from the cell; where it ran does not count."""
 
     def comparable(config: Config) -> Config:
-        recipe = replace(config.recipe, accelerator="", devices=1, precision="")
+        recipe = replace(config.recipe, accelerator="", precision="auto")
         start = cell.after if cell.after else config.start
         return replace(config, recipe=recipe, root=None, start=start)
 
@@ -122,10 +122,16 @@ def run_cell(cell: Cell, grid: Grid) -> Record:
 
     Raises
     ------
-    InputError : whatever cannot be used; a second stage whose first stage left no weights; a broken record.
+    InputError : whatever cannot be used; a second stage whose first stage left no weights; a broken record; a cell
+        for several devices, whose processes would wait for each other's lock.
     Exception : whatever the run raised; the reason is then kept beside the record's place.
     """
     try:
+        if cell.config.recipe.devices != 1:
+            raise InputError(
+                f"{cell.name} asks for {cell.config.recipe.devices} devices: a grid runs each cell on one; use "
+                "`accumulate` for larger batches, or `cxr-tutorial train --devices`"
+            )
         with _claim(cell, grid):
             state = state_of(cell, grid)
             if state.kind == "broken":
@@ -172,7 +178,8 @@ def _configured(cell: Cell, grid: Grid) -> Config:
 def _tidy(cell: Cell, grid: Grid) -> None:
     """Drop what a grid does not keep and put the weights away, last; may be called again after a kill in the middle."""
     place = grid.record(cell)
-    (place / "history.csv").unlink(missing_ok=True)
+    for name in ("history.csv", *LEFTOVERS):
+        (place / name).unlink(missing_ok=True)
     for file in filter(Path.exists, _weights_of(place)):
         kept = grid.kept_weights(cell.name if file.stem == "weights" else f"{cell.name}.{file.stem}")
         kept.parent.mkdir(parents=True, exist_ok=True)

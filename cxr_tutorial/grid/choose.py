@@ -10,10 +10,13 @@ from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cxr_tutorial.config import Config
 from cxr_tutorial.data.batches import AUGMENTATIONS
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.grid.plans import PLANS, Cell
+from cxr_tutorial.nets import build_segmentor
 from cxr_tutorial.train import Recipe
 from cxr_tutorial.train.loop import Budget
 
@@ -83,7 +86,8 @@ def read_plan(file: str | Path) -> list[Cell]:
 
     Raises
     ------
-    InputError : the file cannot be read, an unknown field, method, split or augmentation, no or several budgets.
+    InputError : the file cannot be read, an unknown field, method, net, loss, split or augmentation, a value of the
+        wrong kind, no or several budgets, several devices, two cells of one name.
     """
     file = Path(file)
     try:
@@ -98,17 +102,34 @@ def read_plan(file: str | Path) -> list[Cell]:
     known = {one.name for one in fields(Config)} - {"game"} | {f"recipe.{one.name}" for one in fields(Recipe)}
     if unknown := set(lists) - known:
         raise InputError(f"{file}: no field {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+    for key, example in (("widths", "[[4, 8, 16]]"), ("test_data", '[["jsrt", "montgomery"]]')):
+        if not all(isinstance(one, list) or (key == "widths" and isinstance(one, str)) for one in lists.get(key, [])):
+            raise InputError(f"{file}: {key} is a list itself: write a list of those to try, such as {example}")
+    if lists.get("recipe.devices", [1]) != [1]:
+        raise InputError(f"{file}: a grid runs each cell on one device; leave recipe.devices out")
     varied = [key for key, value in lists.items() if len(value) > 1]
-    cells = []
+    cells: dict[str, Cell] = {}
     for combination in product(*lists.values()):
         chosen = {key: _frozen(key, value) for key, value in zip(lists, combination, strict=True)}
-        label = "-".join(_word(key, chosen[key]) for key in varied) or "run"
-        recipe = Recipe(**{key.partition(".")[2]: value for key, value in chosen.items() if "." in key})
-        recipe = replace(recipe, seed=chosen.get("recipe.seed", chosen.get("seed", 0)))
-        config = Config(recipe=recipe, **{key: value for key, value in chosen.items() if "." not in key})
-        Budget(config.steps, config.epochs, config.seconds)
-        cells.append(Cell(f"{group}/{label}", config))
-    return cells
+        name = f"{group}/{'-'.join(_word(key, chosen[key]) for key in varied) or 'run'}"
+        if name in cells:
+            raise InputError(f"{file}: two cells would be called {name}: give values that differ in letters or digits")
+        try:
+            cells[name] = Cell(name, _configured(chosen))
+        except (TypeError, AttributeError) as error:
+            raise InputError(f"{file}: a field has a value of the wrong kind, in {chosen}: {error}") from error
+    return list(cells.values())
+
+
+def _configured(chosen: dict[str, Any]) -> Config:
+    """The configuration of these values; whatever can be refused before it runs is refused."""
+    recipe = Recipe(**{key.partition(".")[2]: value for key, value in chosen.items() if "." in key})
+    recipe = replace(recipe, seed=chosen.get("recipe.seed", chosen.get("seed", 0)))
+    config = Config(recipe=recipe, **{key: value for key, value in chosen.items() if "." not in key})
+    Budget(config.steps, config.epochs, config.seconds)
+    with torch.device("meta"):
+        build_segmentor(config.net, config.widths)
+    return config
 
 
 def _frozen(key: str, value: Any) -> Any:

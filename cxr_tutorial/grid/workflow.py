@@ -76,6 +76,7 @@ def run_snakemake(
     configuration.write_text(text)
     asked = ["--snakefile", str(HERE / "Snakefile"), "--configfile", str(configuration), "--directory", str(home)]
     asked += ["--keep-going", "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"]
+    asked += ["--keep-incomplete"]  # a record is whole or not there; one whose weights were not put away must stay
     asked += ["--workflow-profile", "none", "--profile", str(folder.resolve()) if profile else "none"]
     asked += ["--jobs", str(jobs)] if jobs else [] if profile else ["--jobs", "1"]
     asked += ["--dry-run"] if dry_run else []

@@ -87,8 +87,8 @@ class Game:
             "pred",
             "cp",
         )
-        if self.confidence > 1:
-            raise InputError(f"confidence is a probability, from 0 to 1, got {self.confidence}")
+        if self.confidence >= 1:
+            raise InputError(f"confidence is a probability, from 0 to below 1, got {self.confidence}")
         for name in (*names, "unlabelled_batch_size", "warmup", "ramp", "confidence", "learning_rate", "weight_decay"):
             if not (math.isfinite(value := getattr(self, name)) and value >= 0):
                 raise InputError(f"{name} must be a number >= 0, got {value}")

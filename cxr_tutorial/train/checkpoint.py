@@ -31,15 +31,16 @@ def load_checkpoint(path: Path, run: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+        known = dict(state["run"])
     except Exception as error:
-        raise InputError(f"{path} cannot be read as a checkpoint ({error}): remove it to start afresh") from error
-    differing = [key for key in {**state["run"], **run} if run and state["run"].get(key) != run.get(key)]
+        raise InputError(f"{path} cannot be read as a checkpoint ({error!r}): remove it to start afresh") from error
+    differing = [key for key in {**known, **run} if run and known.get(key) != run.get(key)]
     if differing:
         raise InputError(
-            f"{path} belongs to another run: {differing[0]} was {state['run'].get(differing[0])!r} and is "
+            f"{path} belongs to another run: {differing[0]} was {known.get(differing[0])!r} and is "
             f"now {run.get(differing[0])!r}; remove the file or choose another folder"
         )
-    return state
+    return dict(state)
 
 
 def trained_seconds(path: Path) -> float:
@@ -95,6 +96,12 @@ def _load(path: str | Path, kind: type[Net]) -> Net:
         raise InputError(
             f"{path} was not written by save_weights, or holds no {name}: it does not say how to build one"
         )
-    model = kind(**json.loads(options))
-    model.load_state_dict(tensors)
+    try:
+        model = kind(**json.loads(options))
+        model.load_state_dict(tensors)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{path} holds a {name} that this version of cxr-tutorial cannot build ({error}): expected what its own "
+            "save_weights wrote"
+        ) from error
     return model.eval()

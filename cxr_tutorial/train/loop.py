@@ -19,12 +19,14 @@ from torch import Tensor, nn
 
 from cxr_tutorial.data.batches import Augmentation, Batch, Batches, CachedSet
 from cxr_tutorial.errors import InputError
-from cxr_tutorial.machine import best_precision, keep_freed_memory
+from cxr_tutorial.losses import get_loss
+from cxr_tutorial.machine import best_precision, is_cpu, keep_freed_memory
 from cxr_tutorial.train.checkpoint import load_checkpoint, save_checkpoint
 from cxr_tutorial.train.devices import start_fabric, with_shared_norm
 
 Model = TypeVar("Model", bound=nn.Module)
 Look = Callable[[int, Mapping[str, nn.Module]], dict[str, float]]
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 FETCH_EVERY = {"cpu": 1, "cuda": 50, "mps": 50}  # steps; fetching a term waits for the device
 
 
@@ -43,7 +45,8 @@ class Recipe:
     ema : decay of the weights' running mean, which is what is returned; 0 returns the last weights.
     augmentation : see `data.batches.Augmentation`.
     seed : of the draws (the model brings its own initial weights).
-    accelerator, devices, precision : as in Lightning Fabric; precision `"auto"` is what `best_precision` finds.
+    accelerator, devices : as in Lightning Fabric.
+    precision : one of `PRECISIONS`, as in Lightning Fabric; `"auto"` is what `best_precision` finds.
     compile : let `torch.compile` rewrite the networks before the first step.
     sync_norm : on several CUDA devices, take batch normalisation's mean and deviation over all of them.
 
@@ -84,12 +87,20 @@ class Recipe:
                 raise InputError(f"{name} must be a number >= 0, got {value!r}")
         if self.warmup >= 1 or self.ema >= 1:
             raise InputError(f"warmup and ema must be below 1, got {self.warmup} and {self.ema}")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"unknown precision {self.precision!r}: choose one of {', '.join(PRECISIONS)}")
+        if not isinstance(self.loss_options, dict):
+            raise InputError(f"loss_options is a table of options and values, got {self.loss_options!r}")
+        get_loss(self.loss, **self.loss_options)  # refuses an unknown loss, or options that it has not
         if self.loss_options.get("reduction") == "none":
             raise InputError("a training needs one number for a batch, not one a picture: leave reduction 'none' out")
 
     def resolved(self) -> Recipe:
-        """The same recipe with the precision that this machine takes for `"auto"`."""
-        return replace(self, precision=best_precision(self.accelerator)) if self.precision == "auto" else self
+        """The same recipe with the precision in which this machine will train: a CPU has no fp16, and takes bf16."""
+        if self.precision == "auto":
+            return replace(self, precision=best_precision(self.accelerator))
+        half_on_cpu = self.precision == "16-mixed" and is_cpu(self.accelerator)
+        return replace(self, precision="bf16-mixed") if half_on_cpu else self
 
 
 @dataclass(frozen=True)

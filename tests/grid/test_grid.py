@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -174,6 +175,13 @@ def test_two_processes_at_one_cell_run_it_once(tmp_path):
     assert [p.name for p in (tmp_path / "o" / "tiny").iterdir()] == ["unet-s1"]
 
 
+def test_a_cell_for_several_devices_is_refused_and_not_waited_for(tmp_path):
+    cell = find_cell("tiny/unet-s1")
+    two = replace(cell, config=replace(cell.config, recipe=replace(cell.config.recipe, devices=2)))
+    with pytest.raises(InputError, match="a grid runs each cell on one"):
+        run_cell(two, Grid(tmp_path / "out", tmp_path / "weights"))
+
+
 def test_a_second_stage_without_its_first_says_what_to_do(tmp_path):
     grid = Grid(tmp_path / "out", tmp_path / "weights")
     with pytest.raises(InputError, match="run tiny/unet-s1"):
@@ -225,6 +233,14 @@ class TestSnakemake:
         out, _ = start(tmp_path, "run", "tiny", "--only", ONLY, "--engine", "snakemake").communicate()
         assert "4 cells: 4 done" in out
         assert table(tmp_path) == table(undisturbed)
+
+    @pytest.mark.slow
+    def test_a_record_stays_when_its_weights_cannot_be_put_away(self, tmp_path):
+        (tmp_path / "runs" / "weights").mkdir(parents=True)
+        (tmp_path / "runs" / "weights" / "tiny").write_text("in the way")
+        out, _ = start(tmp_path, "run", "tiny", "--only", "^tiny/unet-s1$", "--engine", "snakemake").communicate()
+        assert "1 failed" in out or "1 stopped" in out, out
+        assert (tmp_path / "runs" / "grid" / "tiny" / "unet-s1" / "run.json").exists()
 
 
 @pytest.mark.parametrize(

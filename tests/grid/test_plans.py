@@ -117,6 +117,16 @@ def test_a_plan_of_ones_own_is_the_product_of_its_values(tmp_path):
         (('"strong"', '"wild"'), "unknown augmentation 'wild'"),
         (('data = "synthetic"', 'split = "thirds"'), "unknown split 'thirds'"),
         (("recipe.loss", "recipe.lost"), "no field recipe.lost"),
+        (("[[4, 8, 16]]", "[4, 8, 16]"), "widths is a list itself"),
+        (("[[4, 8, 16]]", "[[4]]"), "widths must be 2 to 5"),
+        (("steps = 2", 'steps = "2"'), "value of the wrong kind"),
+        (("steps = 2", "steps = 2\nsplit = 3"), "value of the wrong kind"),
+        (("steps = 2", 'steps = 2\ntest_data = ["jsrt", "montgomery"]'), "test_data is a list itself"),
+        (("steps = 2", "steps = 2\nrecipe.devices = 2"), "one device"),
+        (("steps = 2", 'steps = 2\nrecipe.loss_options = "x"'), "loss_options is a table"),
+        (('["xe", "kltv"]', '["xe", "hinge"]'), "no loss 'hinge'"),
+        (('"ppaunet"]', '"resnet"]'), "unknown net 'resnet'"),
+        (("steps = 2", 'steps = 2\nstart = ["a/b", "a_b"]'), "two cells would be called"),
     ],
 )
 def test_a_mistake_in_a_plan_is_named(tmp_path, change, message):

@@ -252,8 +252,10 @@ def test_a_classifier_logs_the_rate_of_d_and_refuses_classes_that_it_has_not(dat
         (Recipe, {"seed": -1}, "seed must be a number >= 0"),
         (Recipe, {"warmup": 1.0}, "must be below 1"),
         (Recipe, {"loss_options": {"reduction": "none"}}, "one number for a batch"),
+        (Recipe, {"loss": "hinge"}, "no loss 'hinge'"),
+        (Recipe, {"precision": "64-true"}, "unknown precision '64-true'"),
         (Game, {"learning_rate": -1.0}, "learning_rate must be a number >= 0"),
-        (Game, {"confidence": 1.5}, "confidence is a probability"),
+        (Game, {"confidence": 1.0}, "confidence is a probability"),
     ],
 )
 def test_impossible_settings_are_refused_when_they_are_made(kind, bad, message):

@@ -5,12 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from cxr_tutorial.data.batches import NO_AUGMENTATION, cache
 from cxr_tutorial.data.synthetic import load_synthetic
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.nets import Segmentor, build_segmentor
 from cxr_tutorial.train import Budget, Recipe, fit_segmentor, load_weights, save_weights
+from cxr_tutorial.train.checkpoint import load_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +135,10 @@ def test_files_that_are_no_weights_are_named(tmp_path):
         load_weights(tmp_path / "w.safetensors")
     with pytest.raises(InputError, match=r"none\.safetensors"):
         load_weights(tmp_path / "none.safetensors")
+    for named in ({"in_colour": True}, {"widths": [4, 8]}):
+        save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors", {"segmentor": json.dumps(named)})
+        with pytest.raises(InputError, match=r"other\.safetensors holds a segmentor that this version"):
+            load_weights(tmp_path / "other.safetensors")
+    torch.save({"step": 1}, tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match="cannot be read as a checkpoint"):
+        load_checkpoint(tmp_path / "checkpoint.pt", {})
