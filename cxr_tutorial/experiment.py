@@ -221,7 +221,7 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
     config = replace(config, recipe=config.recipe.resolved())  # the record names what was used
     Budget(config.steps, config.epochs, config.seconds)  # refuses a wrong one, as the next lines do other mistakes
     examples = load(config.data, config.root)
-    others = {name: other_set(name, examples) for name in config.test_data}
+    others = {name: other_set(name, examples, config.data) for name in config.test_data}
     split = split_of(config, examples)
     start = initial_model(config)
     Discriminator(**game_of(config).discriminator)
@@ -241,7 +241,12 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
     with whole_folder(out) as folder:
         _claim(folder / "config.json", config)
         earlier = trained_seconds(folder / "checkpoint.pt")
-        trained = train(config, data, folder, validation, progress)
+        try:
+            trained = train(config, data, folder, validation, progress)
+        except InputError:  # such as a device that is not there: whoever mends it may have the place
+            if is_first_process() and not (folder / "checkpoint.pt").exists():
+                (folder / "config.json").unlink(missing_ok=True)
+            raise
         if not is_first_process():
             raise SystemExit  # done: the first process evaluates and writes
         test = examples.select(split.test)
@@ -282,16 +287,16 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
     return record
 
 
-def other_set(name: str, examples: Examples) -> Examples:
-    """A further set to test on; it must have masks, and no picture that `examples` has too."""
+def other_set(name: str, examples: Examples, data: str) -> Examples:
+    """A further set to test on; it must have masks, and no picture of `examples`, the set called `data`."""
     if name in ("test", "validation"):
         raise InputError(f"test_data {name} has the name of a part: call the folder otherwise")
     other = load(name)
     mine, theirs = (set(map(_picture, some.entries)) for some in (examples, other))
-    if shared := mine & theirs:
+    if (shared := mine & theirs) or name in data.split("+"):  # of a known set there may be two copies
         raise InputError(
             f"test_data {name} is the data itself, at least in part: training pictures would be tested "
-            f"({len(shared)} in common, such as {min(map(str, shared))}); leave it out"
+            f"({len(shared)} files in common); leave it out"
         )
     if not any(other.has_mask):
         raise InputError(f"test_data {name} has no mask that an outline could be compared with: leave it out")
@@ -304,12 +309,12 @@ def _picture(entry: Entry) -> object:
 
 
 def _claim(file: Path, config: Config) -> None:
-    """Write the configuration of a run that begins; refuse to go on with one that trained with another.
+    """Write the configuration of a run that begins; refuse to go on with one that began with another.
 
     Where the data lies may change: its fingerprint stands in the checkpoint.
     """
     config = replace(config, root=None)
-    if not (file.exists() and (file.parent / "checkpoint.pt").exists()):
+    if not file.exists():
         arriving = file.with_name(file.name + ".unfinished")
         arriving.write_text(json.dumps(asdict(config), indent=1) + "\n")
         os.replace(arriving, file)

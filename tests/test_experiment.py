@@ -120,7 +120,7 @@ def test_another_set_shares_no_picture_with_the_training_and_has_masks(tmp_path,
     config = replace(QUICK, data=mine, validate_every=0)
     (tmp_path / "link").symlink_to(mine)
     for same in (mine + "/", str(tmp_path / "link"), f"{tmp_path}/bare/../mine"):
-        with pytest.raises(InputError, match="10 in common"):
+        with pytest.raises(InputError, match="10 files in common"):
             run(replace(config, test_data=(same,)), tmp_path / "run", progress=False)
     with pytest.raises(InputError, match="has no mask"):
         run(replace(config, test_data=(bare,)), tmp_path / "run", progress=False)

@@ -134,7 +134,7 @@ def _configured(chosen: dict[str, Any]) -> Config:
 
 def _frozen(key: str, value: Any) -> Any:
     if key == "recipe.augmentation":
-        if value not in AUGMENTATIONS:
+        if not isinstance(value, str) or value not in AUGMENTATIONS:
             raise InputError(f"unknown augmentation {value!r}: choose one of {', '.join(AUGMENTATIONS)}")
         return AUGMENTATIONS[value]
     return tuple(value) if isinstance(value, list) else value

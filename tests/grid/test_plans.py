@@ -115,6 +115,7 @@ def test_a_plan_of_ones_own_is_the_product_of_its_values(tmp_path):
         (('"mine"', '"losses"'), "choose a new name"),
         (("[cells]", "[cell]"), "expected"),
         (('"strong"', '"wild"'), "unknown augmentation 'wild'"),
+        (('"strong"', '[["usual"]]'), "unknown augmentation .'usual'"),
         (('data = "synthetic"', 'split = "thirds"'), "unknown split 'thirds'"),
         (("recipe.loss", "recipe.lost"), "no field recipe.lost"),
         (("[[4, 8, 16]]", "[4, 8, 16]"), "widths is a list itself"),
