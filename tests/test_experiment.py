@@ -114,7 +114,7 @@ def folder_of_pictures(place, pictures=10, masks=10):
     return str(place)
 
 
-def test_another_set_shares_no_picture_with_the_training_and_has_masks(tmp_path, monkeypatch):
+def test_another_set_shares_no_picture_with_the_training_and_has_masks(tmp_path):
     mine = folder_of_pictures(tmp_path / "mine")
     bare = folder_of_pictures(tmp_path / "bare", masks=0)
     config = replace(QUICK, data=mine, validate_every=0)

@@ -122,16 +122,10 @@ def run_cell(cell: Cell, grid: Grid) -> Record:
 
     Raises
     ------
-    InputError : whatever cannot be used; a second stage whose first stage left no weights; a broken record; a cell
-        for several devices, whose processes would wait for each other's lock.
+    InputError : whatever cannot be used; a second stage whose first stage left no weights; a broken record.
     Exception : whatever the run raised; the reason is then kept beside the record's place.
     """
     try:
-        if cell.config.recipe.devices != 1:
-            raise InputError(
-                f"{cell.name} asks for {cell.config.recipe.devices} devices: a grid runs each cell on one; use "
-                "`accumulate` for larger batches, or `cxr-tutorial train --devices`"
-            )
         with _claim(cell, grid):
             state = state_of(cell, grid)
             if state.kind == "broken":

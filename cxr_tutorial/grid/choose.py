@@ -105,8 +105,6 @@ def read_plan(file: str | Path) -> list[Cell]:
     for key, example in (("widths", "[[4, 8, 16]]"), ("test_data", '[["jsrt", "montgomery"]]')):
         if not all(isinstance(one, list) or (key == "widths" and isinstance(one, str)) for one in lists.get(key, [])):
             raise InputError(f"{file}: {key} is a list itself: write a list of those to try, such as {example}")
-    if lists.get("recipe.devices", [1]) != [1]:
-        raise InputError(f"{file}: a grid runs each cell on one device; leave recipe.devices out")
     varied = [key for key, value in lists.items() if len(value) > 1]
     cells: dict[str, Cell] = {}
     for combination in product(*lists.values()):

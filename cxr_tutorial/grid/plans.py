@@ -34,6 +34,7 @@ import torch
 from cxr_tutorial.config import Config
 from cxr_tutorial.data.batches import STRONG_AUGMENTATION, Augmentation
 from cxr_tutorial.data.splits import public_folds
+from cxr_tutorial.errors import InputError
 from cxr_tutorial.nets import NETS, build_segmentor, summarize_segmentor
 from cxr_tutorial.train import GAMES, Game, Recipe
 
@@ -57,6 +58,13 @@ class Cell:
     name: str
     config: Config
     after: str | None = None
+
+    def __post_init__(self) -> None:
+        if (devices := self.config.recipe.devices) != 1:  # its processes would wait for each other's lock
+            raise InputError(
+                f"{self.name} asks for {devices} devices: a grid runs each cell on one; use `accumulate` for larger "
+                "batches, or `cxr-tutorial train --devices`"
+            )
 
 
 def tiny() -> Iterator[Cell]:

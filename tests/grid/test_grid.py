@@ -175,11 +175,10 @@ def test_two_processes_at_one_cell_run_it_once(tmp_path):
     assert [p.name for p in (tmp_path / "o" / "tiny").iterdir()] == ["unet-s1"]
 
 
-def test_a_cell_for_several_devices_is_refused_and_not_waited_for(tmp_path):
+def test_a_cell_for_several_devices_is_refused_and_not_waited_for():
     cell = find_cell("tiny/unet-s1")
-    two = replace(cell, config=replace(cell.config, recipe=replace(cell.config.recipe, devices=2)))
-    with pytest.raises(InputError, match="a grid runs each cell on one"):
-        run_cell(two, Grid(tmp_path / "out", tmp_path / "weights"))
+    with pytest.raises(InputError, match="asks for 2 devices: a grid runs each cell on one"):
+        replace(cell, config=replace(cell.config, recipe=replace(cell.config.recipe, devices=2)))
 
 
 def test_a_second_stage_without_its_first_says_what_to_do(tmp_path):

@@ -123,7 +123,7 @@ def test_a_plan_of_ones_own_is_the_product_of_its_values(tmp_path):
         (("steps = 2", 'steps = "2"'), "value of the wrong kind"),
         (("steps = 2", "steps = 2\nsplit = 3"), "value of the wrong kind"),
         (("steps = 2", 'steps = 2\ntest_data = ["jsrt", "montgomery"]'), "test_data is a list itself"),
-        (("steps = 2", "steps = 2\nrecipe.devices = 2"), "one device"),
+        (("steps = 2", "steps = 2\nrecipe.devices = 2"), "a grid runs each cell on one"),
         (("steps = 2", 'steps = 2\nrecipe.loss_options = "x"'), "loss_options is a table"),
         (('["xe", "kltv"]', '["xe", "hinge"]'), "no loss 'hinge'"),
         (('"ppaunet"]', '"resnet"]'), "unknown net 'resnet'"),

@@ -38,6 +38,18 @@ def test_batch_norm_is_torchs_in_fp64_in_values_gradients_and_state(channels, sh
     assert ours.num_batches_tracked == theirs.num_batches_tracked == 1
 
 
+def test_batch_norm_in_bf16_errs_little_more_than_torchs_own():
+    torch.manual_seed(0)
+    ours, theirs = pair(8)
+    x = torch.randn(4, 8, 32, 32).contiguous(memory_format=torch.channels_last)
+    exact = theirs(x)
+    torchs = nn.BatchNorm2d(8)
+    torchs.load_state_dict(ours.state_dict())
+    error = (ours(x.bfloat16()).float() - exact).abs().max()
+    assert error <= 4 * (torchs(x.bfloat16()).float() - exact).abs().max()
+    torch.testing.assert_close(ours.running_var, theirs.running_var, atol=1e-3, rtol=1e-2)
+
+
 @pytest.mark.parametrize("mean", [0.0, 3.0, 10.1])
 def test_batch_norm_in_bf16_errs_by_a_few_roundings(mean):
     """Beside torch's own in fp64 on the same bf16 pictures; the mean is not a number that bf16 holds."""

@@ -256,6 +256,7 @@ def test_a_classifier_logs_the_rate_of_d_and_refuses_classes_that_it_has_not(dat
         (Recipe, {"precision": "64-true"}, "unknown precision '64-true'"),
         (Game, {"learning_rate": -1.0}, "learning_rate must be a number >= 0"),
         (Game, {"confidence": 1.0}, "confidence is a probability"),
+        (Game, {"confidence": 1.5}, "confidence is a probability"),
     ],
 )
 def test_impossible_settings_are_refused_when_they_are_made(kind, bad, message):
