@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import reduce
@@ -24,6 +25,7 @@ from cxr_tutorial.data.splits import Split, kfold, label_budget, patient_split, 
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.evaluate import evaluate, evaluate_classes, summarize, summarize_classes
 from cxr_tutorial.lungs import crop_to_lungs
+from cxr_tutorial.machine import only_process
 from cxr_tutorial.nets.discriminator import Discriminator
 from cxr_tutorial.nets.segmentor import Segmentor, build_segmentor
 from cxr_tutorial.results import (
@@ -215,7 +217,7 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
 
     Raises
     ------
-    InputError : whatever in the configuration or the data cannot be used; `out` is there already.
+    InputError : whatever in the configuration or the data cannot be used; `out` is there already, or being run.
     """
     started = datetime.now(UTC)
     config = replace(config, recipe=config.recipe.resolved())  # the record names what was used
@@ -238,7 +240,8 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
             "it out, or take more data"
         )
 
-    with whole_folder(out) as folder:
+    alone = config.recipe.devices == 1  # several devices are several processes in one folder
+    with whole_folder(out) as folder, only_process(folder / ".lock") if alone else nullcontext():
         _claim(folder / "config.json", config)
         earlier = trained_seconds(folder / "checkpoint.pt")
         try:

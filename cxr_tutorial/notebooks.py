@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cxr_tutorial.errors import InputError
+from cxr_tutorial.machine import only_process
 from cxr_tutorial.profiles import get_profile
 from cxr_tutorial.results import describe_device, load_records, provenance, whole_folder
 
@@ -156,7 +157,7 @@ def run_notebook(
         return NotebookRun(folder, again=True)
 
     started = datetime.now(UTC)
-    with whole_folder(folder) as unfinished, _only_one(unfinished):
+    with whole_folder(folder) as unfinished, only_process(unfinished / ".lock"):
         whole = unfinished / "run.json"
         calls = _same(whole, asked).get("calls", 0) + 1 if whole.exists() else 1
         whole.write_text(json.dumps(asked | {"source": source, "calls": calls}, indent=1) + "\n")
@@ -238,22 +239,3 @@ def _environment(name: str, value: str) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Refuse a second process in the same folder; without `fcntl` (on Windows) it is not seen."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with (folder / ".lock").open("a") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{folder} is being run by another process: wait for it, or choose another --out"
-            ) from None
-        yield
-    (folder / ".lock").unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from cxr_tutorial.config import METHODS, Config
 from cxr_tutorial.data import load_synthetic
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.experiment import load, run, run_once
+from cxr_tutorial.machine import only_process
 from cxr_tutorial.results import load_records, read_curve, read_per_image, read_record
 from cxr_tutorial.train import Game, Recipe, load_weights
 from cxr_tutorial.train.checkpoint import load_discriminator, save_checkpoint
@@ -226,6 +227,14 @@ def test_an_unfinished_run_goes_on_with_its_own_configuration_only(tmp_path, mon
     monkeypatch.setattr("cxr_tutorial.experiment.load", lambda data, root=None: load_synthetic())
     run(replace(config, root="moved"), tmp_path / "run", progress=False)  # the same pictures elsewhere
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_second_process_in_the_folder_of_a_run_is_refused_and_spoils_nothing(tmp_path):
+    config = replace(QUICK, steps=1, validate_every=0)
+    with only_process(tmp_path / ".run.unfinished" / ".lock"), pytest.raises(InputError, match="by another process"):
+        run(config, tmp_path / "run", progress=False)
+    run(config, tmp_path / "run", progress=False)
+    assert not list(tmp_path.rglob("*.lock"))
 
 
 def test_a_run_is_found_again_whatever_the_order_of_its_options(tmp_path):

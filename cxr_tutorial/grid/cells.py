@@ -11,8 +11,6 @@ import json
 import os
 import shutil
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +19,7 @@ from cxr_tutorial.config import Config, differing, read_config
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.experiment import LEFTOVERS, run
 from cxr_tutorial.grid.plans import Cell
+from cxr_tutorial.machine import only_process
 from cxr_tutorial.results import Record, check_record, read_record
 
 
@@ -126,7 +125,7 @@ def run_cell(cell: Cell, grid: Grid) -> Record:
     Exception : whatever the run raised; the reason is then kept beside the record's place.
     """
     try:
-        with _claim(cell, grid):
+        with only_process(grid.lock(cell), wait=True):
             state = state_of(cell, grid)
             if state.kind == "broken":
                 raise InputError(f"{state.reason}; `grid run --retry` sets it aside and runs the cell anew")
@@ -186,19 +185,3 @@ def _tidy(cell: Cell, grid: Grid) -> None:
 def _weights_of(place: Path) -> list[Path]:
     """What a run leaves in its record and a grid puts away: the weights of D and of S."""
     return [place / "discriminator.safetensors", place / "weights.safetensors"]
-
-
-@contextmanager
-def _claim(cell: Cell, grid: Grid) -> Iterator[None]:
-    """Be the only process at this cell; waits for another one. Without `fcntl` (on Windows) nothing is locked."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    file = grid.lock(cell)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
-        file.unlink(missing_ok=True)  # not after an error: a cell that is not done may be claimed again

@@ -397,7 +397,10 @@ class Loop:
             self.looks.append({"step": self.step, "seconds": self.seconds} | seen)
 
     def _parts(self) -> dict[str, Mapping[str, Any]]:
-        return {"models": self._bare, "optimizers": self._optimizers, "averages": self.means}
+        scaler = {
+            "fp16": self.fabric.strategy.precision
+        }  # whose scale of the loss moves; other precisions keep nothing
+        return {"models": self._bare, "optimizers": self._optimizers, "averages": self.means, "scaler": scaler}
 
     def _save(self) -> None:
         self._fetch()

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from safetensors.torch import save_file
 
 from cxr_tutorial.data.batches import NO_AUGMENTATION, cache
@@ -71,6 +73,27 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(data, tmp_path):
     terms = ("step", "seg", "side", "total", "learning_rate")
     assert [[row[t] for t in terms] for row in whole.history] == [[row[t] for t in terms] for row in resumed.history]
     assert [row["seen"] for row in resumed.looks] == [2, 4, 6]
+
+
+def test_a_resumed_fp16_training_goes_on_with_the_scale_of_its_loss(data, tmp_path, monkeypatch):
+    scales = []
+
+    def fp16(*_: object) -> Fabric:
+        scaler = torch.amp.GradScaler("cpu", init_scale=8, growth_interval=2)
+        fabric = Fabric(accelerator="cpu", devices=1, plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
+        fabric.launch()
+        scales.append(scaler)
+        return fabric
+
+    def kill(step, model):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cxr_tutorial.train.loop.start_fabric", fp16)
+    options = {"steps": 6, "checkpoint": tmp_path / "checkpoint.pt", "checkpoint_seconds": 0}
+    with pytest.raises(KeyboardInterrupt):
+        fit(data, log_every=4, on_log=kill, **options)  # step 3 is the last that was kept
+    fit(data, **options)
+    assert scales[-1].get_scale() == 8 * 2 ** (6 // 2)
 
 
 def test_a_checkpoint_of_another_run_is_refused(data, tmp_path):
