@@ -88,7 +88,8 @@ def tversky(
     logits, target : (N, C, H, W), see the module.
     fp_weight, fn_weight : 0 or more; what a false positive and a false negative cost.
     smooth : $\varepsilon>0$, in pixels; an empty mask predicted empty then costs 0, not 0/0. Keep it
-        small: a large one hides small structures.
+        small: a large one hides small structures. An empty mask then teaches almost nothing; a batch of
+        nothing else warns once.
     batch, reduction : see the module.
 
     Returns
@@ -107,7 +108,7 @@ def tversky(
     _check_not_negative(fp_weight=fp_weight, fn_weight=fn_weight)
     _check_positive(smooth=smooth)
     with _full_precision(logits):
-        s, y = _rows(logits, target, batch=batch)
+        s, y = _rows(logits, target, batch=batch, blind=True)
         return _reduce(_overlap(s, y, fp_weight, fn_weight, smooth), reduction)
 
 
@@ -169,7 +170,8 @@ def kl(
 
     $$\frac1L\sum_i y_i\log\frac{y_i}{p_i}+(1-y_i)\log\frac{1-y_i}{1-p_i}=L_{XE}-\frac1L\sum_i H(y_i)$$
 
-    `"spatial"` (R3) compares two distributions over the image: only shape counts, not size. 0 for an empty mask:
+    `"spatial"` (R3) compares two distributions over the image; a prediction that is fainter everywhere by one factor
+    costs the same. 0 for an empty mask:
 
     $$\sum_i P_i\log\frac{P_i}{Q_i},\qquad P=\frac{y}{\sum_j y_j},\quad Q=\frac{p}{\sum_j p_j}$$
 
@@ -199,7 +201,7 @@ def kl(
     """
     _check_kl(mode, eps)
     with _full_precision(logits):
-        s, y = _rows(logits, target, batch=batch)
+        s, y = _rows(logits, target, batch=batch, blind=mode != "bernoulli")
         return _reduce(_kl(s, y, mode, eps), reduction)
 
 
@@ -250,7 +252,7 @@ def kl_tversky(
     _check_positive(smooth=smooth)
     _check_kl(mode, eps)
     with _full_precision(logits):
-        s, y = _rows(logits, target, batch=batch, warn_if_empty=mode == "foreground_abs")
+        s, y = _rows(logits, target, batch=batch, blind=mode != "bernoulli")
         if mode == "foreground_abs":
             tp, p_sum, kl_sum = _ForegroundSums.apply(s, y, eps)
             overlap = _tversky(tp, p_sum, y.sum(-1), fp_weight, fn_weight, smooth)
@@ -415,8 +417,11 @@ def _full_precision(logits: Tensor) -> torch.autocast:
     return torch.autocast(logits.device.type, enabled=False)
 
 
-def _rows(logits: Tensor, target: Tensor, *, batch: bool = False, warn_if_empty: bool = False) -> tuple[Tensor, Tensor]:
-    """Both as (N, C, L), or (1, C, N * L) for a batch seen as one image, in float32 or float64; checked."""
+def _rows(logits: Tensor, target: Tensor, *, batch: bool = False, blind: bool = False) -> tuple[Tensor, Tensor]:
+    """Both as (N, C, L), or (1, C, N * L) for a batch seen as one image, in float32 or float64; checked.
+
+    `blind`: the loss learns nothing from empty masks, which is said where a batch holds no other.
+    """
     if logits.shape != target.shape or logits.ndim < 3 or 0 in logits.shape:
         raise InputError(
             f"logits {tuple(logits.shape)} and target {tuple(target.shape)}: expected the same shape "
@@ -435,7 +440,7 @@ def _rows(logits: Tensor, target: Tensor, *, batch: bool = False, warn_if_empty:
                 f"target values lie in [{least:g}, {most:g}]: expected [0, 1]; divide a 0/255 mask by 255, "
                 f"and leave out the samples without a mask (NaN)"
             )
-        if warn_if_empty and most == 0:
+        if blind and most == 0:
             _warn_empty()
     if batch:
         s, y = s.transpose(0, 1)[None], y.transpose(0, 1)[None]
@@ -474,7 +479,8 @@ def _check_kl(mode: KLMode, eps: float) -> None:
 @cache
 def _warn_empty() -> None:
     warnings.warn(
-        "every mask of this batch is empty: KLTV in the reading 'foreground_abs' learns nothing from it. "
-        "Where the structure may be absent use mode='bernoulli' or the loss 'xe-tversky'. (Said once.)",
+        "every mask of this batch is empty: Tversky, Dice, and KLTV in the readings 'foreground_abs' and 'spatial' "
+        "learn nothing from it. Where the structure may be absent take 'xe-tversky', or KLTV with mode='bernoulli'. "
+        "(Said once.)",
         stacklevel=4,
     )

@@ -39,7 +39,7 @@ _PAPER = Predict(
         "R2: add -log p over the lung pixels and divide by 6. R3: P = 1/3 on each of them, and Q = p / (3/2).",
         "R2 = (log 4 + log 8 + log 8) / 6, R3 = (log 2 + log 4 + log 4) / 3. Before: log 2 / 2 and log(9/2) / 2.",
     ),
-    "R3 charges the shape alone, so a cloud in the wrong place costs it less than you might expect.",
+    "R3 divides the strength of the prediction out, so a cloud in the wrong place costs it less than you might expect.",
     tolerance=0.003,
 )
 
