@@ -86,8 +86,8 @@ class Config:
             raise InputError(f"unknown method {self.method!r}: choose one of {', '.join(METHODS)}")
         if self.method in ("masked-classifier", "lungs-classifier") and self.start is None:
             raise InputError(f"{self.method} does not train the net that draws the masks: name its weights by start")
-        if self.seed < 0:
-            raise InputError(f"seed must be >= 0, got {self.seed}")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed must be >= 0 and below 2**63, got {self.seed}")
         if self.views < 0 or self.lungs_size < 16:
             raise InputError(f"views must be >= 0 and lungs_size >= 16, got {self.views} and {self.lungs_size}")
         for name, methods in UNUSED.items():

@@ -212,6 +212,8 @@ def summarize(rows: Sequence[dict[str, Any]], seed: int = 0) -> dict[str, dict[s
     >>> round(summarize([{"id": "a", "dice": 0.9}, {"id": "b", "dice": 0.8}])["dice"]["mean"], 4)
     0.85
     """
+    if not rows:
+        raise InputError("there is no row to summarize: give those of `evaluate`")
     figures = [name for name, value in rows[0].items() if isinstance(value, float)]
     summary: dict[str, dict[str, Any]] = {}
     for name in figures:

@@ -230,6 +230,10 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
     side_weights(config.recipe.side_weight, len(start.widths) - 2 if start.progressive else 0)
     if config.on_lungs:
         examples = crop_to_lungs(examples, start, size=config.lungs_size)
+    if not split.train or not split.test:
+        raise InputError(
+            f"{config.data} has {len(examples)} pictures, too few for a part to train on and one to test on: give more"
+        )
     training = examples.select(split.train)
     budget = label_budget(training, config.masks, config.labels, config.seed)
     data = cache(examples, config.size).select(split.train).reveal(budget.masks, budget.labels)

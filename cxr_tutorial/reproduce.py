@@ -28,7 +28,7 @@ from scipy.stats import t as student
 from cxr_tutorial.config import Config, read_config
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.experiment import run
-from cxr_tutorial.results import Record, check_record, record_folders
+from cxr_tutorial.results import TEXT, Record, check_record, record_folders
 from cxr_tutorial.shipped import shipped
 
 #: the least tolerance of the spread rule; an AUC of 28 pictures moves by .05 when two of them change places
@@ -78,8 +78,11 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether the record reproduces under its rule."""
-        same = self.differing == 0 if self.exact else all(figure.holds for figure in self.figures)
+        """Whether the record reproduces under its rule; one that holds nothing to compare does not."""
+        if self.exact:
+            same = self.rows > 0 and self.differing == 0
+        else:
+            same = bool(self.figures) and all(figure.holds for figure in self.figures)
         return self.same_data and same
 
 
@@ -180,7 +183,7 @@ def _rule(record: Record, again: Record) -> tuple[bool, str]:
 def _rows(file: Path) -> dict[tuple[str, ...], dict[str, Any]]:
     if not file.exists():
         return {}
-    with file.open(newline="") as text:
+    with file.open(newline="", **TEXT) as text:
         return {(row["part"], row.get("mask", ""), row["id"]): row for row in csv.DictReader(text)}
 
 

@@ -25,6 +25,7 @@ from cxr_tutorial.shipped import shipped
 
 SCHEMA = 1
 CLASSES = "classes.csv"
+TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}  # a file's name may be no UTF-8
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ def whole_folder(target: str | Path) -> Iterator[Path]:
     """A folder that gets its name only when it is whole.
 
     What is written goes to `.NAME.unfinished` beside `target`. If the block is left early, by an error or
-    a kill, nothing stands under `target`, and the next call finds the unfinished folder as it was left.
+    a kill, nothing stands under `target`, and the next call finds the unfinished folder as it was left. A link is
+    followed.
 
     >>> import tempfile
     >>> place = Path(tempfile.mkdtemp()) / "run"
@@ -120,7 +122,7 @@ def whole_folder(target: str | Path) -> Iterator[Path]:
     >>> (place / "run.json").exists()
     True
     """
-    target = Path(target).absolute()
+    target = Path(target).resolve()
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise InputError(f"{target} is there already: choose another folder, or remove it first")
     unfinished = target.with_name(f".{target.name}.unfinished")
@@ -141,12 +143,21 @@ def write_record(folder: Path, record: Record, rows: Mapping[str, Sequence[dict[
 
 
 def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows as CSV, figures with five significant digits."""
-    with path.open("w", newline="") as file:
+    """Write rows as CSV, figures with five significant digits; the file is there whole or as it was before.
+
+    Raises
+    ------
+    InputError : there is no row.
+    """
+    if not rows:
+        raise InputError(f"there is no row to write to {path}")
+    arriving = path.with_name(path.name + ".unfinished")
+    with arriving.open("w", newline="", **TEXT) as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
+    os.replace(arriving, path)
 
 
 def read_record(folder: str | Path) -> Record:
@@ -242,7 +253,7 @@ def read_curve(folder: str | Path) -> list[dict[str, Any]]:
 
 def _read_table(path: Path) -> list[dict[str, Any]]:
     text = {"part", "mask", "id", "patient", "source", "unit"}
-    with path.open(newline="") as file:
+    with path.open(newline="", **TEXT) as file:
         return [{k: v if k in text else float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 

@@ -1,6 +1,5 @@
 """The command as its user types it: answers on standard output, mistakes in one line with status 2."""
 
-import os
 import subprocess
 import sys
 
@@ -11,23 +10,6 @@ import cxr_tutorial
 TINY = ["--size", "32", "--widths", "4,8,16", "--steps", "2", "--batch-size", "4"]
 
 
-@pytest.fixture
-def command(tmp_path):
-    def call(*args: str, status: int = 0, **environment: str) -> subprocess.CompletedProcess:
-        env = {k: v for k, v in os.environ.items() if k != "CXR_DATA"}
-        done = subprocess.run(
-            [sys.executable, "-m", "cxr_tutorial", *args],
-            cwd=tmp_path,
-            env=env | {"CXR_CACHE": str(tmp_path / "cache")} | environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == status, done.stderr
-        return done
-
-    return call
-
-
 def test_train_evaluate_and_show(command, tmp_path):
     assert "test                   Dice" in command("train", "--out", "run", *TINY).stdout
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
@@ -36,6 +18,7 @@ def test_train_evaluate_and_show(command, tmp_path):
     out = command("evaluate", "run", "--size", "32", "--table", "rows.csv").stdout
     assert out.startswith("synthetic    Dice 0.")
     assert command("evaluate", "run").stdout == out  # the record knows its size
+    assert command("evaluate", "run/weights.safetensors").stdout == out
     assert (tmp_path / "rows.csv").read_text().startswith("id,patient,source,unit,dice")
     assert "1 records" in command("results", "list", ".").stdout
     assert '"fingerprint' not in command("results", "show", "run").stderr
@@ -75,6 +58,8 @@ def test_data_show_counts(command):
         (["train", "--out", "run", "--augmentation", "wild", *TINY], "unknown augmentation 'wild'"),
         (["train", "--out", "run", "--split", "thirds", *TINY], "unknown split 'thirds'"),
         (["train", "--out", "run", "--seed", "-1", *TINY], "seed must be a number >= 0"),
+        (["train", "--out", "run", "--seed", str(2**64), *TINY], "seed must be below 2**63"),
+        (["train", "--out", "run", *TINY, "--widths", "²,3"], "²,3"),
         (["train", "--out", "run", "--views", "4", *TINY], "supervised makes no use of views"),
         (["data", "show", "nowhere"], "'nowhere'"),
         (["evaluate", "absent.safetensors"], "absent.safetensors"),
@@ -88,7 +73,20 @@ def test_a_mistake_is_one_line_and_status_2(command, tmp_path, args, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_version_and_help(command):
-    assert command("--version").stdout.strip() == cxr_tutorial.__version__
+def shell(*args: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "cxr_tutorial", *args], capture_output=True, text=True)
+
+
+def test_version_and_help():
+    assert shell("--version").stdout.strip() == cxr_tutorial.__version__
+    said = shell("--help").stdout
     for name in ("data", "train", "evaluate", "results"):
-        assert name in command("--help").stdout
+        assert name in said
+
+
+def test_in_a_shell_a_mistake_is_one_line_and_status_2():
+    done = shell("evaluate", "absent.safetensors")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("cxr-tutorial: absent.safetensors")
+    assert "Traceback" not in done.stderr

@@ -71,6 +71,11 @@ def test_nothing_to_compare_is_an_error():
         evaluate(BrightIsLung(), boxes(), size=0)
 
 
+def test_no_rows_have_no_summary():
+    with pytest.raises(InputError, match="no row to summarize"):
+        summarize([])
+
+
 def test_a_summary_names_its_n_and_unit():
     rows = [{"id": str(i), "unit": "mm", "dice": v, "hd95": 10 * v} for i, v in enumerate([0.2, 0.4, 0.9])]
     summary = summarize(rows)

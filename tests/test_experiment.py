@@ -115,6 +115,14 @@ def folder_of_pictures(place, pictures=10, masks=10):
     return str(place)
 
 
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_too_few_pictures_for_a_test_part_are_refused(tmp_path, pictures):
+    few = folder_of_pictures(tmp_path / "few", pictures, pictures)
+    with pytest.raises(InputError, match=f"few has {pictures} pictures, too few"):
+        run(replace(QUICK, data=few, validate_every=0), tmp_path / "run", progress=False)
+    assert not (tmp_path / ".run.unfinished").exists()
+
+
 def test_another_set_shares_no_picture_with_the_training_and_has_masks(tmp_path):
     mine = folder_of_pictures(tmp_path / "mine")
     bare = folder_of_pictures(tmp_path / "bare", masks=0)

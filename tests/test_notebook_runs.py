@@ -40,7 +40,7 @@ def notebook(tmp_path, monkeypatch):
     return write
 
 
-def command(*args: str, status: int | None = 0, **environment: str) -> subprocess.CompletedProcess:
+def in_a_shell(*args: str, status: int | None = 0, **environment: str) -> subprocess.CompletedProcess:
     call = [sys.executable, "-m", "cxr_tutorial", "run", *args]
     done = subprocess.run(call, env=os.environ | environment, capture_output=True, text=True, timeout=120)
     assert status is None or done.returncode == status, done.stderr
@@ -82,9 +82,9 @@ def test_a_folder_is_named_after_what_was_asked():
         (["some.ipynb", "-p", "SEED"], "1 names without a value (SEED) but 0 values"),
     ],
 )
-def test_mistakes_are_one_line_with_status_2(notebook, args, message):
+def test_mistakes_are_one_line_with_status_2(notebook, command, args, message):
     notebook()
-    done = command(*args, status=2)
+    done = command("run", *args, status=2)
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not Path("runs").exists()
@@ -95,7 +95,7 @@ def test_mistakes_are_one_line_with_status_2(notebook, args, message):
 
 def test_a_run_leaves_one_folder_with_all_that_was_asked_and_came_out(notebook):
     file = notebook("print('the seed is', SEED, NAME)\nRATE")
-    done = command(str(file), "--profile", "full", "-p", "SEED", "3", "-p", "RATE=2", "--out", "there")
+    done = in_a_shell(str(file), "--profile", "full", "-p", "SEED", "3", "-p", "RATE=2", "--out", "there")
     assert "the seed is 3 x" in done.stdout
     assert done.stdout.endswith("run in there\n")
     assert sorted(one.name for one in Path("there").iterdir()) == ["log.txt", "notebook.ipynb", "run.json"]
@@ -136,7 +136,7 @@ def test_a_failed_cell_is_named_and_what_ran_before_it_is_kept(notebook):
 
 
 def test_the_command_says_so_with_status_1(notebook):
-    done = command(str(notebook("undefined")), status=1)
+    done = in_a_shell(str(notebook("undefined")), status=1)
     assert "cxr-tutorial: cell 2 failed: NameError" in done.stderr
     assert "Traceback" not in done.stderr
     assert Path("runs/.some.unfinished/notebook.ipynb").exists()

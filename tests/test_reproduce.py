@@ -79,6 +79,14 @@ def test_neither_the_new_run_nor_a_second_one_of_a_seed_counts(three, tmp_path, 
     assert tolerances(home / "another") == {1e-6}  # three of one seed
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_record_with_nothing_to_compare_does_not_reproduce(three, exact):
+    record = read_record(three / "s1")
+    assert compare(record, record).holds
+    empty = replace(compare(record, record), exact=exact, rows=0, figures=())
+    assert not empty.holds
+
+
 def test_a_record_is_found_from_within_its_folder(three, monkeypatch):
     monkeypatch.chdir(three / "s1")
     assert find_record(".") == three / "s1"

@@ -81,6 +81,26 @@ def test_what_cannot_be_read_is_named(tmp_path, spoil):
         load_records(tmp_path / "none")
 
 
+def test_a_table_is_written_whole_or_stays_as_it_was(tmp_path):
+    table = tmp_path / "table.csv"
+    write_table(table, [{"id": "R\udcf6ntgen 0", "dice": 0.5}])  # a name that is no UTF-8, as Python reads it
+    with pytest.raises(InputError, match=r"no row to write to .*table\.csv"):
+        write_table(table, [])
+    with pytest.raises(ValueError, match="fields not in"):
+        write_table(table, [{"id": "a"}, {"id": "b", "more": 1}])
+    assert table.read_bytes() == b"id,dice\nR\xf6ntgen 0,0.5\n"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_to_an_empty_folder_or_to_none_is_followed(tmp_path, there):
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "run")
+    if there:
+        (tmp_path / "disk" / "run").mkdir(parents=True)
+    with whole_folder(tmp_path / "link") as folder:
+        (folder / "run.json").write_text("{}")
+    assert (tmp_path / "disk" / "run" / "run.json").exists()
+
+
 def test_a_folder_gets_its_name_only_when_whole(tmp_path):
     place = tmp_path / "run"
 

@@ -133,7 +133,7 @@ def evaluate(
     root: Annotated[str | None, typer.Option(help="Where the data lies; default $CXR_DATA/DATA.")] = None,
     size: Annotated[
         int | None,
-        typer.Option(help="Pixels per side the weights were trained at; default what the record says, or 128."),
+        typer.Option(help="Pixels per side the weights were trained at; default what their record says, or 128."),
     ] = None,
     table: Annotated[Path | None, typer.Option(help="Also write one row per picture to this CSV file.")] = None,
 ) -> None:
@@ -143,8 +143,9 @@ def evaluate(
     from cxr_tutorial.results import read_record, write_table
     from cxr_tutorial.train import load_weights
 
+    home = weights if weights.is_dir() else weights.parent
     if size is None:
-        size = read_record(weights).config["size"] if weights.is_dir() else 128
+        size = read_record(home).config["size"] if weights.is_dir() or (home / "run.json").exists() else 128
     model = load_weights(weights / "weights.safetensors" if weights.is_dir() else weights)
     rows = compare.evaluate(model, load(data, root), size=size)
     typer.echo(f"{data:12} {_line(compare.summarize(rows))}")
@@ -154,7 +155,7 @@ def evaluate(
 
 def _widths(text: str) -> str | tuple[int, ...]:
     parts = text.split(",")
-    return tuple(int(part) for part in parts) if all(part.strip().isdigit() for part in parts) else text
+    return tuple(int(part) for part in parts) if all(part.strip().isdecimal() for part in parts) else text
 
 
 def _game(method: str, options: list[str]) -> Any:

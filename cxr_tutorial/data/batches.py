@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -152,8 +152,8 @@ def _write_cache(examples: Examples, size: int, home: Path) -> None:
     unfinished.chmod(0o755)  # else nobody but its maker could read a cache that several share
     try:
         shape = (len(examples), size, size)
-        images = np.lib.format.open_memmap(unfinished / "images.npy", "w+", np.uint8, shape)
-        coverage = np.lib.format.open_memmap(unfinished / "coverage.npy", "w+", np.uint8, shape)
+        images = _reserve(unfinished / "images.npy", shape)
+        coverage = _reserve(unfinished / "coverage.npy", shape)
         for i, example in enumerate(examples):
             images[i] = np.rint(255 * np.clip(resize_image(example.image, (size, size)), 0, 1))
             if example.mask is not None:
@@ -167,6 +167,21 @@ def _write_cache(examples: Examples, size: int, home: Path) -> None:
                 raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """A mapped array whose place on the disk is taken: else a full disk would kill the process at some later pixel."""
+    array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate"):
+        try:
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise InputError(
+                f"{path.parent.parent} has no room for a cache of {2 * array.nbytes / 1e6:.0f} MB ({error.strerror}): "
+                "make some, or let CXR_CACHE name a folder on another disk"
+            ) from error
+    return array
 
 
 class Batch(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any
 
 from cxr_tutorial.errors import InputError
 
+UNPACKING = ".unpacking"
 CHUNK = 1 << 16  # bytes; as much is lost, at most, when a connection breaks
 
 
@@ -154,6 +155,7 @@ def download(name: str, folder: str | Path, *, yes: bool = False) -> Path:
     if not yes:
         _ask(home)
     home.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(home / UNPACKING, ignore_errors=True)
     free = shutil.disk_usage(home).free
     needed = 2 * source.size - sum(file.stat().st_size for file in home.iterdir() if file.is_file())
     if free < needed:
@@ -215,8 +217,12 @@ def _resume(url: str, output_file: str, pooch: Any) -> None:
         else:
             response.raise_for_status()
             goes_on = response.status_code == requests.codes.partial_content
+            length = int(response.headers.get("Content-Length", 0))
+            page = "text/html" in response.headers.get("Content-Type", "")
+            if have and not goes_on and (page or 0 < length < have):
+                raise requests.ConnectionError("the server sent something else, such as a page to log in")
             have = have if goes_on else 0
-            total = have + int(response.headers.get("Content-Length", 0))
+            total = have + length
             with (
                 part.open("ab" if goes_on else "wb") as file,
                 tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=part.stem) as bar,
@@ -231,8 +237,7 @@ def _resume(url: str, output_file: str, pooch: Any) -> None:
 
 def _unpack(archive: Path, home: Path, source: Source) -> None:
     """Unpack aside, then rename: a set is there whole or not at all."""
-    aside = home / ".unpacking"
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = home / UNPACKING
     try:
         with zipfile.ZipFile(archive) as file:
             file.extractall(aside)

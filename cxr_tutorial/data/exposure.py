@@ -202,7 +202,8 @@ def _text(image: Tensor, words: str, row: float, col: float, height: float, ink:
 def burn_in(image: Tensor, lung: Tensor, site: str, rng: np.random.Generator) -> Tensor:
     """Black-outs, borders and markers as each site has them.
 
-    Black-outs hide skin, never lung field; a letter or the mark of a film may lie on a few pixels of lung.
+    Black-outs, letters and the mark of a film may lie on a few pixels of lung, most often of its apex; the shutters of
+    site b leave it free.
 
     Parameters
     ----------

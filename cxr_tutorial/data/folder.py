@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from pathlib import Path
 
 from cxr_tutorial.data.example import Entry, Example, Examples
 from cxr_tutorial.data.images import DICOM_SUFFIXES, PICTURE_SUFFIXES, dicom_spacing, is_dicom, read_grey
-from cxr_tutorial.data.layout import fingerprint, index_masks, read_lungs
+from cxr_tutorial.data.layout import files_below, fingerprint, index_masks, read_lungs
 from cxr_tutorial.errors import InputError
 
 SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES, ".img")
@@ -19,22 +20,23 @@ def load_folder(path: str | Path) -> Examples:
     Parameters
     ----------
     path : a file, or a folder that is searched with all its subfolders. Files without an ending, or with a number for
-        one as in `1.2.840.7`, are taken if their content is DICOM; all other files are passed over. Names that
-        start with a dot do not count.
+        one as in `1.2.840.7`, are taken if their content is DICOM; all other files are passed over, as are a
+        `DICOMDIR`, names that start with a dot, and what lies in a folder `masks/`. Links are followed.
 
     Returns
     -------
     Examples without class labels, sorted by name. `id` is the file's name without its ending, with the
     subfolder before it if there is one, and with its ending where two would otherwise be alike. Masks are
-    taken from a folder `masks/` inside or next to `path` that holds the same names, with or without `_mask`, in the
-    same subfolders or, where a name is there once only, in none; else there are none. `spacing_mm` is known for
-    DICOM only. Every file counts as a patient of its own.
+    taken from folders `masks/` beside the pictures, or inside or next to `path`, that hold the same names, with or
+    without `_mask`, in the same subfolders or, where a name is there once only, in none; else there are none, and
+    masks that are no picture's are warned of. `spacing_mm` is known for DICOM only. Every file counts as a patient of
+    its own.
 
     Raises
     ------
     InputError
-        Nothing is there, or nothing that is a picture; a mask that could belong to several pictures; or, on decoding,
-        a damaged file or a mask of another size than its picture.
+        Nothing is there, or nothing that is a picture; a mask that could belong to several pictures, or two masks of
+        one; or, on decoding, a damaged file or a mask of another size than its picture.
 
     Notes
     -----
@@ -48,25 +50,37 @@ def load_folder(path: str | Path) -> Examples:
     """
     path = Path(path).expanduser().absolute()
     top = path.parent if path.is_file() else path
-    mask_folders = [top / "masks"] if path.is_file() else [top.parent / "masks", top / "masks"]
-    pictures = [path] if path.is_file() else _pictures(path, skip=top / "masks")
-    masks = index_masks(folder for folder in mask_folders if folder != top)
+    pictures = [path] if path.is_file() else _pictures(path)
+    masks = index_masks([top / "masks"]) if path.is_file() else _masks(top)
     stems = Counter(_stem(picture, top) for picture in pictures)
-    names = Counter(stem.name for stem in stems)
 
     def entry(picture: Path) -> Entry:
         stem = _stem(picture, top)
         name = stem if stems[stem] == 1 else picture.relative_to(top)
-        mask = masks.get(stem.as_posix()) or masks.get(stem.name)
-        if mask and stem.as_posix() not in masks and names[stem.name] > 1:
+        key = stem.as_posix() if stem.as_posix() in masks else stem.name
+        mask = masks.get(key)
+        alike = stems[stem] if key == stem.as_posix() else sum(stems[one] for one in stems if one.name == key)
+        if mask and alike > 1:
             raise InputError(
-                f"{mask} could be the mask of {names[stem.name]} pictures called {stem.name} in {top}: put each mask "
-                "into a subfolder of masks/ that is called as that of its picture"
+                f"{mask} could be the mask of {alike} pictures called {key} in {top}: put each mask into a subfolder "
+                "of masks/ that is called as that of its picture, and give pictures other names than one another"
             )
+        used.add(mask)
         files = (picture, mask) if mask else (picture,)
         return Entry(name.as_posix(), name.as_posix(), "folder", None, len(files) > 1, files, fingerprint(files))
 
+    used: set[Path | None] = set()
     entries = tuple(entry(picture) for picture in pictures)
+    twice = [name for name, count in Counter(one.id for one in entries).items() if count > 1]
+    if twice:
+        raise InputError(f"{top} holds two pictures called {twice[0]}: give one of them another name")
+    left = [mask for mask in masks.values() if mask not in used]
+    if left and not path.is_file():
+        warnings.warn(
+            f"{len(left)} of {len(masks)} masks are of no picture in {top}, the first is {left[0]}: a mask is called "
+            "as its picture, capital letters and subfolders included",
+            stacklevel=2,
+        )
     return Examples(entries, _read, "folder", f"{len(entries)} files of {top.name}")
 
 
@@ -79,20 +93,34 @@ def _numbered(path: Path) -> bool:
     return path.suffix[1:].isdigit()  # 1.2.840.7 is a name without an ending
 
 
-def _pictures(folder: Path, skip: Path) -> list[Path]:
+def _within_masks(path: Path, top: Path) -> bool:
+    return any(part.lower() == "masks" for part in path.relative_to(top).parts[:-1])
+
+
+def _masks(top: Path) -> dict[str, Path]:
+    """Name of a picture, as below `top`, -> its mask, from the folder `masks/` next to `top` and every one below it."""
+    masks = {} if top.parent / "masks" == top else index_masks([top.parent / "masks"])
+    folders = {
+        parent: None
+        for path in files_below(top)
+        for parent in path.parents
+        if parent.name.lower() == "masks" and top in parent.parents
+    }
+    for folder in folders:
+        home = folder.parent.relative_to(top)
+        masks |= {(home / name).as_posix(): mask for name, mask in index_masks([folder]).items()}
+    return masks
+
+
+def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is neither a file nor a folder: give an X-ray or a folder of X-rays")
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and skip not in path.parents
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    files = [path for path in files_below(folder) if not _within_masks(path, folder)]
     pictures = [
         path
         for path in files
-        if path.suffix.lower() in SUFFIXES or ((not path.suffix or _numbered(path)) and is_dicom(path))
+        if path.suffix.lower() in SUFFIXES
+        or ((not path.suffix or _numbered(path)) and is_dicom(path) and path.name.upper() != "DICOMDIR")
     ]
     if not pictures:
         raise InputError(

@@ -52,8 +52,8 @@ def read_grey(path: str | Path) -> NDArray[np.float32]:
     evens out the rest.
 
     - PNG, JPEG, GIF, BMP, TIFF in palette, RGB(A), grey or 1 bit: converted to 8-bit grey, alpha dropped;
-    - PNG, TIFF of 12, 16 or 32 bits: divided by $2^{bits} - 1$; white-is-zero TIFFs are inverted; 16 bits that hold
-      nothing above 255 or 4095 are taken for 8 or 12 bits;
+    - PNG, TIFF of 12, 16 or 32 bits: divided by $2^{bits} - 1$; white-is-zero TIFFs are inverted; 16 or 32 bits that
+      hold nothing above 255, 4095 or 65535 are taken for 8, 12 or 16 bits, in a DICOM without a window as well;
     - float TIFF: must already lie in [0, 1];
     - `.IMG` (JSRT): big-endian 16-bit, 2048 x 2048, 12 bit, stored inverted;
     - DICOM: modality rescale, window or VOI table, `MONOCHROME1` inverted; one frame only.
@@ -159,16 +159,18 @@ def is_dicom(path: str | Path) -> bool:
 def dicom_spacing(path: str | Path) -> tuple[float, float] | None:
     """(row, column) millimetres per pixel from `PixelSpacing`, else `ImagerPixelSpacing`, else None.
 
-    The second is measured at the detector, so it is a few per cent larger than the patient.
+    The second is measured at the detector, so it is a few per cent larger than the patient. What is no size, such as
+    0, counts as unknown.
     """
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
+    from pydicom.errors import BytesLengthException, InvalidDicomError
 
     try:
         header = dcmread(path, stop_before_pixels=True)
         spacing = header.get("PixelSpacing") or header.get("ImagerPixelSpacing")
-        return (float(spacing[0]), float(spacing[1])) if spacing else None
-    except (*_UNREADABLE, InvalidDicomError) as problem:
+        sizes = (float(spacing[0]), float(spacing[1])) if spacing else (0.0, 0.0)
+        return sizes if all(0 < size < np.inf for size in sizes) else None
+    except (*_UNREADABLE, InvalidDicomError, BytesLengthException) as problem:
         raise InputError(f"{path} cannot be read as DICOM ({problem})") from problem
 
 
@@ -280,10 +282,7 @@ def _picture_to_grey(picture: Picture, path: Path) -> NDArray[np.floating]:
     values = np.asarray(picture).astype(np.float64)
     signed = tags.get(339, (1,))[0] == 2
     low, high = values.min(), values.max()
-    bits = tags.get(258, (16,))[0] - signed
-    if bits == 16:
-        bits = next((fewer for fewer in (8, 12) if high < 2**fewer), 16)
-    top = 1.0 if mode == "F" else 2.0**bits - 1
+    top = 1.0 if mode == "F" else 2.0 ** _bits(tags.get(258, (16,))[0] - signed, high) - 1
     if low < 0 or high > top:
         raise InputError(
             f"{path} holds values from {low:g} to {high:g}: expected 0 to {top:g}; scale it, or save it with 16 bits"
@@ -293,9 +292,14 @@ def _picture_to_grey(picture: Picture, path: Path) -> NDArray[np.floating]:
     return (1 - grey if white_is_zero else grey).astype(np.float32)
 
 
+def _bits(stored: int, high: float) -> int:
+    """The bits that values up to `high` fill, if they are stored in 16 or 32, one of them for the sign perhaps."""
+    return next((fewer for fewer in (8, 12, 16) if fewer < stored and stored > 12 and high < 2**fewer), stored)
+
+
 def _read_dicom(path: Path) -> NDArray[np.float32]:
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
+    from pydicom.errors import BytesLengthException, InvalidDicomError
     from pydicom.pixels import pixel_array
 
     try:
@@ -306,7 +310,7 @@ def _read_dicom(path: Path) -> NDArray[np.float32]:
         return _dicom_to_grey(dataset, pixels, path)
     except InputError:
         raise
-    except (*_UNREADABLE, InvalidDicomError) as problem:
+    except (*_UNREADABLE, InvalidDicomError, BytesLengthException) as problem:
         raise InputError(
             f"{path} cannot be decoded as DICOM ({problem}): if it is compressed, "
             "`pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg` may help"
@@ -326,16 +330,19 @@ def _dicom_to_grey(dataset: Dataset, pixels: NDArray[Any], path: Path) -> NDArra
         table = dataset.VOILUTSequence[0].LUTDescriptor
         grey = apply_voi_lut(values.astype(np.int64), dataset) / (2.0 ** table[2] - 1)
     else:
-        grey = _window(values, dataset)
+        grey = _window(values, dataset, int(pixels.max(initial=0)))
     return (1 - grey if kind == "MONOCHROME1" else grey).astype(np.float32)
 
 
-def _window(values: NDArray[np.float64], dataset: Dataset) -> NDArray[np.float64]:
-    """The first window of a DICOM (PS3.3 C.11.2.1.2 and .3), or its whole range where it has none."""
+def _window(values: NDArray[np.float64], dataset: Dataset, high: int) -> NDArray[np.float64]:
+    """The first window of a DICOM (PS3.3 C.11.2.1.2 and .3), or its whole range where it has none.
+
+    `high` is the largest value that is stored.
+    """
     center, width = (_first(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
     if center is None or width is None or width <= 0:
-        low, high = _dicom_range(dataset)
-        return ((values - low) / (high - low)).clip(0, 1)
+        least, most = _dicom_range(dataset, high)
+        return ((values - least) / (most - least)).clip(0, 1)
     shape = str(dataset.get("VOILUTFunction", "LINEAR")).upper()
     if shape == "SIGMOID":
         return 1 / (1 + np.exp(-4 * (values - center) / width))
@@ -352,12 +359,13 @@ def _first(value: Any) -> float | None:
     return float(value[0] if isinstance(value, MultiValue) else value)
 
 
-def _dicom_range(dataset: Dataset) -> tuple[float, float]:
-    """The smallest and largest value that rescaled pixels can take."""
+def _dicom_range(dataset: Dataset, high: int) -> tuple[float, float]:
+    """The smallest and largest value that rescaled pixels can take; `high` is the largest that is stored."""
     if "ModalityLUTSequence" in dataset:
         return 0.0, 2.0 ** dataset.ModalityLUTSequence[0].LUTDescriptor[2] - 1
     signed = dataset.PixelRepresentation == 1
-    ends = np.array([0.0, 2.0**dataset.BitsStored - 1]) - (2.0 ** (dataset.BitsStored - 1) if signed else 0)
+    bits = dataset.BitsStored if signed else _bits(dataset.BitsStored, high)
+    ends = np.array([0.0, 2.0**bits - 1]) - (2.0 ** (bits - 1) if signed else 0)
     slope = float(dataset.get("RescaleSlope") or 1)
     low, high = sorted(ends * slope + float(dataset.get("RescaleIntercept") or 0))
     return float(low), float(high)

@@ -64,18 +64,36 @@ def find_pictures(layout: Layout, root: str | Path | None) -> tuple[Path, dict[s
     )
 
 
+def files_below(folder: Path) -> list[Path]:
+    """All files of a folder and its subfolders, sorted, also behind links; what is hidden is left out."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(place))
+        here = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in here if os.path.realpath(os.path.join(place, name)) not in seen]
+        found += [Path(place, name) for name in files if not name.startswith(".")]
+    return sorted(found)
+
+
 def index_masks(folders: Iterable[Path]) -> dict[str, Path]:
     """id -> mask file, over all these folders; a `_mask` at the end of a name is not part of the id.
 
-    A mask in a subfolder has its name in front, as in `tb/0001`.
+    A mask in a subfolder has its name in front, as in `tb/0001`. Where folders hold the same id, the last one wins.
+
+    Raises
+    ------
+    InputError : one folder holds two masks of one id.
     """
-    return {
-        path.relative_to(folder).with_name(path.stem.removesuffix("_mask")).as_posix(): path
-        for folder in folders
-        if folder.is_dir()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES
-    }
+    masks: dict[str, Path] = {}
+    for folder in folders:
+        for path in files_below(folder):
+            if path.suffix.lower() in PICTURE_SUFFIXES:
+                name = path.relative_to(folder).with_name(path.stem.removesuffix("_mask")).as_posix()
+                if name in masks and folder in masks[name].parents:
+                    raise InputError(f"{masks[name]} and {path} are both called as masks of {name}: keep one of them")
+                masks[name] = path
+    return masks
 
 
 def fingerprint(files: Iterable[Path]) -> str:

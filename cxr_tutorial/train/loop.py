@@ -85,6 +85,8 @@ class Recipe:
             value = getattr(self, name)
             if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
                 raise InputError(f"{name} must be a number >= 0, got {value!r}")
+        if self.seed >= 2**63:
+            raise InputError(f"seed must be below 2**63, got {self.seed}")
         if self.warmup >= 1 or self.ema >= 1:
             raise InputError(f"warmup and ema must be below 1, got {self.warmup} and {self.ema}")
         if self.precision not in PRECISIONS:

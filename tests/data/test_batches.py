@@ -1,5 +1,6 @@
 """The cache, augmentation and two-stream sampling."""
 
+import errno
 import os
 
 import numpy as np
@@ -67,6 +68,16 @@ def test_an_interrupted_cache_leaves_nothing_behind(folder):
     with pytest.raises(InputError, match=r"3\.png"):
         cache(Examples(good.entries, read, "broken"), 16)
     assert list(folder.iterdir()) == []
+
+
+def test_a_disk_without_room_for_a_cache_is_told_with_what_to_do(folder, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(InputError, match=r"no room for a cache of 0 MB \(No space left on device\): .* CXR_CACHE"):
+        cache(squares(), 16, folder)
+    assert not list(folder.iterdir())
 
 
 def test_views_hide_masks_and_labels_and_change_the_fingerprint(folder):

@@ -118,6 +118,30 @@ def test_a_server_that_knows_no_ranges_starts_afresh(server):
     assert files(server.home) == WHOLE
 
 
+def test_a_page_to_log_in_costs_nothing_of_what_came(server):
+    server.cut = 70_000
+    with pytest.raises(InputError):
+        server.fetch()
+    have = (server.home / "set.zip.part").read_bytes()
+    whole, server.body, server.honours_range, server.cut = server.body, b"<html>log in</html>", False, None
+    with pytest.raises(InputError, match=r"a page to log in.*what came is kept"):
+        server.fetch()
+    assert (server.home / "set.zip.part").read_bytes() == have
+    server.body, server.honours_range = whole, True
+    server.fetch()
+    assert files(server.home) == WHOLE
+
+
+def test_what_an_earlier_unpacking_left_is_gone_before_room_is_asked_for(server, monkeypatch):
+    left = server.home / ".unpacking" / "half.png"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"x")
+    free = SimpleNamespace(free=10**9)
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda home: SimpleNamespace(free=0) if left.exists() else free)
+    server.fetch()
+    assert files(server.home) == WHOLE
+
+
 def test_a_part_that_is_already_whole(server):
     server.home.mkdir(parents=True)
     (server.home / "set.zip.part").write_bytes(server.body)

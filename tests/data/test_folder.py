@@ -142,3 +142,52 @@ def test_a_folder_named_by_a_dot_finds_the_masks_beside_it(tmp_path, darkroom, m
     Image.new("L", (20, 24), 255).save(with_parent(tmp_path / "masks/a.png"))
     monkeypatch.chdir(tmp_path / "pictures")
     assert load_folder(".").has_mask == [True]
+
+
+def test_what_lies_behind_a_link_is_found_once(tmp_path, darkroom):
+    darkroom.picture(tmp_path / "elsewhere/2.png")
+    darkroom.picture(tmp_path / "set/1.png")
+    (tmp_path / "set/more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "set")
+    assert load_folder(tmp_path / "set").ids == ["1", "more/2"]
+
+
+def test_a_dicomdir_is_no_picture(tmp_path):
+    write_dicom(tmp_path / "PT0/IM0", np.array([[0, 4095]]))
+    (tmp_path / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    assert load_folder(tmp_path).ids == ["PT0/IM0"]
+
+
+def test_masks_beside_the_pictures_of_a_subfolder(tmp_path, darkroom):
+    for name in ("h1/1.png", "h2/1.png"):
+        darkroom.picture(tmp_path / name)
+    darkroom.mask(tmp_path / "h1" / "Masks" / "1.png", "both")
+    examples = load_folder(tmp_path)
+    assert dict(zip(examples.ids, examples.has_mask, strict=True)) == {"h1/1": True, "h2/1": False}
+
+
+@pytest.mark.parametrize(
+    ("names", "masks", "message"),
+    [
+        (["1.png", "1.jpg"], ["1.png"], r"masks/1\.png could be the mask of 2 pictures called 1 "),
+        (["1.png"], ["1.png", "1.gif"], r"1\.gif and .*1\.png are both called as masks of 1"),
+        (["1.png"], ["1.png", "1_mask.png"], "are both called as masks of 1"),
+        (["a.png", "a.jpg", "a.png.png"], [], r"two pictures called a\.png"),
+    ],
+)
+def test_what_could_mean_several_things_is_refused(tmp_path, darkroom, names, masks, message):
+    for name in names:
+        darkroom.picture(tmp_path / name)
+    for name in masks:
+        darkroom.mask(tmp_path / "masks" / name, "both", mode="L")
+    with pytest.raises(InputError, match=message):
+        load_folder(tmp_path)
+
+
+def test_masks_of_no_picture_are_told(tmp_path, darkroom):
+    for k in range(3):
+        darkroom.picture(tmp_path / f"Case{k}.png")
+        darkroom.mask(tmp_path / "masks" / ("Case0.png" if k == 0 else f"case{k}.png"), "both")
+    with pytest.warns(UserWarning, match=r"2 of 3 masks are of no picture in .*case1\.png: .* capital letters"):
+        examples = load_folder(tmp_path)
+    assert examples.has_mask == [True, False, False]

@@ -375,6 +375,44 @@ def test_fewer_bits_in_a_container_of_sixteen_keep_their_range(tmp_path, bits):
         np.testing.assert_array_equal(mask, pixels > 99)
 
 
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_fewer_bits_in_a_tiff_of_thirty_two_keep_their_range(tmp_path, bits):
+    pixels = np.linspace(0, 2**bits - 1, 64).round().astype(np.int32).reshape(8, 8)
+    grey = read_grey(save(Image.fromarray(pixels), tmp_path / "stored.tif"))
+    np.testing.assert_allclose(grey, pixels / (2**bits - 1), atol=1e-6)
+    regions = Image.fromarray(np.array([[0, 1], [2, 3]], np.int32))
+    with pytest.raises(InputError, match=r"regions\.tif holds no value above middle grey"):
+        read_mask(save(regions, tmp_path / "regions.tif"))
+
+
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+def test_fewer_bits_in_a_dicom_of_sixteen_keep_their_range(tmp_path, kind):
+    pixels = np.linspace(0, 4095, 64).round().astype(np.uint16).reshape(8, 8)
+    narrow, wide = (read_grey(dicom(tmp_path / f"{bits}.dcm", pixels, bits=bits, kind=kind)) for bits in (12, 16))
+    np.testing.assert_array_equal(wide, narrow)
+    moved = dicom(tmp_path / "moved.dcm", pixels, bits=16, kind=kind, RescaleSlope=2, RescaleIntercept=-1024)
+    np.testing.assert_allclose(read_grey(moved), narrow, atol=1e-6)
+
+
+@pytest.mark.parametrize("spacing", [[0, 0], [0.2, -0.2], [0.2, 0]])
+def test_a_spacing_that_is_no_size_is_unknown(tmp_path, spacing):
+    assert dicom_spacing(dicom(tmp_path / "a.dcm", GREY, bits=8, PixelSpacing=spacing)) is None
+
+
+@pytest.mark.parametrize(
+    ("read", "header"),
+    [(read_grey, b"\x28\x00\x10\x00US\x02\x00"), (dicom_spacing, b"\x02\x00\x00\x00UL\x04\x00")],
+    ids=["rows", "length of the header"],
+)
+def test_a_number_of_the_wrong_length_in_a_dicom_is_told(tmp_path, read, header):
+    path = dicom(tmp_path / "a.dcm", GREY, bits=8)
+    content = path.read_bytes()
+    assert content.count(header) == 1
+    path.write_bytes(content.replace(header, header[:6] + bytes([header[6] + 1, 0])))  # a byte too many
+    with pytest.raises(InputError, match=r"a\.dcm cannot be (read|decoded) as DICOM"):
+        read(path)
+
+
 def test_a_spacing_of_one_number_is_refused(tmp_path):
     data = Dataset()
     data.file_meta = FileMetaDataset()
