@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from typing import Any
 
 from cxr_tutorial.data.batches import Augmentation
@@ -30,10 +31,20 @@ UNUSED = {
     "views": ("supervised", "mean-teacher", "cross-pseudo"),
     "validate_every": ("mean-teacher", "cross-pseudo", *ALONE),
     "test_data": ("classifier", "lungs-classifier"),
-    "masks": ("lungs-classifier",),
+    "masks": ALONE,
     "start": ("classifier",),
     "game": ("supervised",),
-}
+    "lungs_size": tuple(name for name in METHODS if name != "lungs-classifier"),
+    "net": ("classifier",),
+    "widths": ("classifier",),
+} | dict.fromkeys(("learning_rate", "loss", "loss_options", "side_weight"), ALONE)  # of the recipe: those of S
+#: method -> the options of the game that it uses, where it does not use all
+USED = {
+    "mean-teacher": ("consistency", "confidence", "unlabelled_batch_size", "warmup", "ramp"),
+    "cross-pseudo": ("consistency", "unlabelled_batch_size", "warmup", "ramp"),
+} | dict.fromkeys(ALONE, ("learning_rate", "weight_decay", "betas", "masks", "discriminator"))
+#: options that are whole numbers, and the least of each
+WHOLE = {"size": 16, "seed": 0, "masks": 0, "labels": 0, "validate_every": 0, "lungs_size": 16, "views": 0}
 
 
 @dataclass(frozen=True)
@@ -86,13 +97,23 @@ class Config:
             raise InputError(f"unknown method {self.method!r}: choose one of {', '.join(METHODS)}")
         if self.method in ("masked-classifier", "lungs-classifier") and self.start is None:
             raise InputError(f"{self.method} does not train the net that draws the masks: name its weights by start")
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"seed must be >= 0 and below 2**63, got {self.seed}")
-        if self.views < 0 or self.lungs_size < 16:
-            raise InputError(f"views must be >= 0 and lungs_size >= 16, got {self.views} and {self.lungs_size}")
+        for name, least in WHOLE.items():
+            value = getattr(self, name)
+            left_out = value is None and name in ("masks", "labels")
+            if not left_out and not (type(value) is int and least <= value < 2**63):
+                raise InputError(f"{name} must be a whole number >= {least} and below 2**63, got {value!r}")
+        texts = (self.data, self.split, self.net, self.root or "", self.start or "", *self.test_data)
+        if not all(isinstance(text, str) for text in texts):
+            raise InputError(f"data, split, net, root, start and what test_data holds are texts, got {texts}")
+        chosen, usual = vars(self.recipe) | vars(self), _usual()
         for name, methods in UNUSED.items():
-            if self.method in methods and (value := getattr(self, name)):
-                raise InputError(f"{self.method} makes no use of {name}: leave it out, got {value}")
+            if self.method in methods and chosen[name] != usual[name]:
+                raise InputError(f"{self.method} makes no use of {name}: leave it out, got {chosen[name]}")
+        if self.game and self.method in USED:
+            of_game = GAMES.get(self.method, Game())
+            for name in (one.name for one in fields(Game) if one.name not in USED[self.method]):
+                if (value := getattr(self.game, name)) != getattr(of_game, name):
+                    raise InputError(f"{self.method} makes no use of the game's {name}: leave it out, got {value}")
         if not re.fullmatch(r"public|patient|(patient-)?fold-\d", self.split):
             raise InputError(f"unknown split {self.split!r}: choose public, patient, fold-0 ... or patient-fold-0 ...")
 
@@ -100,6 +121,12 @@ class Config:
     def on_lungs(self) -> bool:
         """Whether each picture is cut to the lungs first, with the masks that a fixed S drew for its own."""
         return self.method == "lungs-classifier"
+
+
+@cache
+def _usual() -> dict[str, Any]:
+    """The default of every option of a configuration and of its recipe."""
+    return vars(Recipe()) | {one.name: one.default for one in fields(Config)}
 
 
 def read_config(content: Mapping[str, Any]) -> Config:

@@ -122,7 +122,8 @@ def evaluate_classes(
     mask : `"predicted"`, S(x); `"true"`, the oracle's; `"blank"`, all 0.
     mask_views : what is done to a true mask and to a predicted one before D sees it, as in training.
     changed, times : if `changed` is given, each picture is shown so many times, changed anew as in training, and its
-        logits are the mean (test-time augmentation); the draws are the same in every call.
+        logits are the mean (test-time augmentation); the draws are the same in every call with the same `examples` and
+        `batch_size`.
 
     Returns
     -------

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import reduce
@@ -51,7 +51,7 @@ from cxr_tutorial.train import (
     save_weights,
 )
 from cxr_tutorial.train.checkpoint import trained_seconds
-from cxr_tutorial.train.devices import is_first_process
+from cxr_tutorial.train.devices import is_first_process, started_as_helper
 from cxr_tutorial.train.loop import Budget
 from cxr_tutorial.train.objectives import side_weights
 
@@ -244,13 +244,15 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
             "it out, or take more data"
         )
 
-    alone = config.recipe.devices == 1  # several devices are several processes in one folder
-    with whole_folder(out) as folder, only_process(folder / ".lock") if alone else nullcontext():
-        _claim(folder / "config.json", config)
+    helper = started_as_helper(config.recipe.devices)  # several devices are several processes in one folder
+    with whole_folder(out) as folder, nullcontext() if helper else only_process(folder / ".lock"):
+        if not helper:
+            _claim(folder / "config.json", config)
         earlier = trained_seconds(folder / "checkpoint.pt")
         try:
-            trained = train(config, data, folder, validation, progress)
-        except InputError:  # such as a device that is not there: whoever mends it may have the place
+            with _in_words():
+                trained = train(config, data, folder, validation, progress)
+        except Exception:  # such as a device that is not there: whoever mends it may have the place
             if is_first_process() and not (folder / "checkpoint.pt").exists():
                 (folder / "config.json").unlink(missing_ok=True)
             raise
@@ -292,6 +294,20 @@ def run(config: Config, out: str | Path, progress: bool = True) -> Record:
     for file in LEFTOVERS:
         (Path(out) / file).unlink(missing_ok=True)
     return record
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """Say of torch's error about a batch that cannot be normalised what to do."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            "batch normalisation needs more than one value, and at the deepest level of a net a batch has one: take a "
+            "larger batch_size or size, or fewer widths"
+        ) from error
 
 
 def other_set(name: str, examples: Examples, data: str) -> Examples:

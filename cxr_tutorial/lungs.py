@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +11,7 @@ from cxr_tutorial.data.example import Entry, Example, Examples
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.evaluate import predict_logits
 from cxr_tutorial.nets.segmentor import Segmentor
+from cxr_tutorial.train.checkpoint import digest
 
 
 def crop_to_lungs(examples: Examples, segmentor: Segmentor, *, size: int, margin: float = 0.02) -> Examples:
@@ -49,10 +49,7 @@ def crop_to_lungs(examples: Examples, segmentor: Segmentor, *, size: int, margin
     """
     if not 0 <= margin <= 0.5:
         raise InputError(f"the margin around the lungs is a part of the picture, 0 to 0.5, got {margin}")
-    digest = hashlib.sha256(repr(sorted(segmentor.options.items())).encode())
-    for name, values in sorted(segmentor.state_dict().items()):
-        digest.update(name.encode() + values.cpu().numpy().tobytes())
-    how = f"lungs of {digest.hexdigest()[:20]} at {size}, margin {margin}"
+    how = f"lungs of {digest(segmentor)} at {size}, margin {margin}"
 
     whole_entry = {entry.id: entry for entry in examples.entries}
 

@@ -66,13 +66,17 @@ def read_parameters(notebook: Any) -> dict[str, Any]:
     if not cells:
         raise InputError("the notebook has no cell tagged 'parameters': give one cell this tag")
     try:
-        return {
-            line.targets[0].id: ast.literal_eval(line.value)
-            for line in ast.parse(cells[0].source).body
-            if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name)
-        }
-    except ValueError as error:
-        raise InputError(f"a parameter's default is no plain value ({error}): write a number, text or list") from error
+        parameters = {}
+        for line in ast.parse(cells[0].source).body:
+            target = line.targets[0] if isinstance(line, ast.Assign) else getattr(line, "target", None)
+            if isinstance(line, ast.Assign | ast.AnnAssign) and line.value and isinstance(target, ast.Name):
+                parameters[target.id] = ast.literal_eval(line.value)
+        json.dumps(parameters)
+        return parameters
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise InputError(
+            f"the cell of parameters holds more than plain values ({error}): write name = number, text, list or dict"
+        ) from error
 
 
 def chosen(defaults: Mapping[str, Any], given: Sequence[tuple[str, str]]) -> dict[str, Any]:

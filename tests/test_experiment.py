@@ -79,13 +79,19 @@ def test_what_is_there_is_not_overwritten(tmp_path):
         ({"method": "magic"}, "unknown method 'magic'"),
         ({"method": "masked-classifier"}, "name its weights by start"),
         ({"method": "lungs-classifier"}, "name its weights by start"),
-        ({"views": -1}, "views must be >= 0"),
+        ({"views": -1}, "views must be a whole number >= 0"),
+        ({"size": "64"}, "size must be a whole number >= 16"),
+        ({"masks": 2.5}, "masks must be a whole number >= 0"),
+        ({"data": 5}, "data, split, net, root, start .* are texts"),
+        ({"lungs_size": 64}, "supervised makes no use of lungs_size"),
+        ({"steps": 2.5}, "steps: a whole one"),
+        ({"steps": True}, "steps: a whole one"),
         ({"views": 2}, "supervised makes no use of views"),
         ({"method": "mean-teacher"}, "mean-teacher makes no use of validate_every"),
         ({"method": "classifier", "validate_every": 0, "test_data": ("jsrt",)}, "classifier makes no use of test_data"),
         ({"test_data": ("synthetic",)}, "synthetic is the data itself"),
         ({"test_data": ("test",)}, "has the name of a part"),
-        ({"seed": -1}, "seed must be >= 0"),
+        ({"seed": -1}, "seed must be a whole number >= 0"),
         ({"root": "somewhere"}, "the synthetic set lies in no folder"),
         ({"split": "mine"}, "unknown split 'mine'"),
         ({"epochs": 1.0}, "exactly one of steps, epochs, seconds"),
@@ -102,6 +108,26 @@ def test_what_cannot_be_run_is_said_before_anything_is_written(tmp_path, bad, me
     with pytest.raises(InputError, match=message):
         run(replace(QUICK, **bad), tmp_path / "run", progress=False)
     assert [one for one in tmp_path.iterdir() if one.name != "cache"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "name"),
+    [
+        ("classifier", {"masks": 2}, "masks"),
+        ("classifier", {"net": "unet"}, "net"),
+        ("classifier", {"widths": "tiny"}, "widths"),
+        ("masked-classifier", {"recipe": Recipe(learning_rate=0.5)}, "learning_rate"),
+        ("lungs-classifier", {"recipe": Recipe(loss="xe")}, "loss"),
+        ("classifier", {"game": Game(adversarial=9.0)}, "the game's adversarial"),
+        ("mean-teacher", {"game": Game(learning_rate=1.0)}, "the game's learning_rate"),
+        ("cross-pseudo", {"game": Game(confidence=0.9)}, "the game's confidence"),
+    ],
+)
+def test_what_a_method_makes_no_use_of_is_refused(method, changes, name):
+    start = "synthetic" if method in ("masked-classifier", "lungs-classifier") else None
+    Config(method=method, start=start, steps=1, game=Game(**{"learning_rate": 0.1} if "classifier" in method else {}))
+    with pytest.raises(InputError, match=f"{method} makes no use of {name}: leave it out"):
+        Config(method=method, start=start, steps=1, **changes)
 
 
 def folder_of_pictures(place, pictures=10, masks=10):
@@ -149,12 +175,20 @@ def test_after_a_mistake_that_shows_late_the_corrected_run_may_have_its_place(tm
     assert run(QUICK, tmp_path / "run", progress=False).metrics["test"]["dice"]["n"] > 0
 
 
+def test_after_a_batch_that_cannot_be_normalised_the_corrected_run_may_have_its_place(tmp_path):
+    config = replace(QUICK, size=16, widths=(4, 8, 16, 16, 16), validate_every=0, recipe=Recipe(batch_size=1))
+    with pytest.raises(InputError, match="take a larger batch_size or size, or fewer widths"):
+        run(config, tmp_path / "run", progress=False)
+    run(replace(config, recipe=Recipe(batch_size=2)), tmp_path / "run", progress=False)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_ends_in_a_record(tmp_path, method):
     drawn = method in ("masked-classifier", "lungs-classifier")  # by a net that is not trained
-    start = {"start": "synthetic", "net": "ppaunet", "widths": "small"} if drawn else {}
+    start = {"start": "synthetic"} if drawn else {}
+    start |= {"net": "ppaunet", "widths": "small"} if "classifier" in method else {}
     config = replace(QUICK, labels=12, recipe=Recipe(batch_size=2), validate_every=0, steps=2)
-    config = replace(config, method=method, masks=None if method == "lungs-classifier" else 8, **start)
+    config = replace(config, method=method, masks=None if "classifier" in method else 8, **start)
     record = run(config, tmp_path / "run", progress=False)
     with_d = method not in ("supervised", "mean-teacher", "cross-pseudo")
     assert ("dice" in record.metrics.get("test", {})) == (method not in ("classifier", "lungs-classifier"))
@@ -168,7 +202,8 @@ def test_every_method_ends_in_a_record(tmp_path, method):
 
 @pytest.mark.parametrize(("method", "part"), [("appaunet", "test"), ("classifier", "test/blank-mask")])
 def test_answers_by_many_views_stand_beside_those_by_one(tmp_path, method, part):
-    config = replace(QUICK, method=method, views=2, recipe=Recipe(batch_size=2), validate_every=0, steps=2)
+    config = replace(QUICK, widths="small", recipe=Recipe(batch_size=2), validate_every=0, steps=2)
+    config = replace(config, method=method, views=2)
     record = run(config, tmp_path / "run", progress=False)
     once = run(replace(config, views=0), tmp_path / "once", progress=False)
     of_class = ("auc", "balanced_accuracy", "calibration_error")
@@ -192,7 +227,8 @@ def test_a_start_from_synthetic_pictures_knows_lungs_already(tmp_path):
 
 
 def test_two_sets_train_together_on_published_folds_and_are_told_apart(cxr_data, tmp_path):
-    config = replace(QUICK, data="montgomery+shenzhen", split="fold-0", method="classifier", validate_every=0)
+    config = replace(QUICK, data="montgomery+shenzhen", split="fold-0", widths="small", validate_every=0)
+    config = replace(config, method="classifier")
     record = run(config, tmp_path / "run", progress=False)
     parts = {"test/blank-mask", "test-montgomery/blank-mask", "test-shenzhen/blank-mask"}
     assert parts <= set(record.metrics)

@@ -61,6 +61,18 @@ def test_values_get_the_type_of_the_parameter():
         chosen(defaults, [("LEED", "1")])
 
 
+@pytest.mark.parametrize("cell", ["%matplotlib inline\nSEED = 0", "NAMES = {1, 2}", "B = b'a'", "SEED = load()"])
+def test_a_parameter_that_is_no_plain_value_is_told(notebook, cell):
+    with pytest.raises(InputError, match="more than plain values"):
+        run_notebook(notebook("1", parameters=cell), "there", progress=False)
+    assert not Path("there").exists()
+
+
+def test_a_parameter_may_say_its_type(notebook):
+    file = notebook("1", parameters="SEED: int = 0\nRATE = 0.5")
+    assert read_parameters(nbformat.read(file, as_version=4)) == {"SEED": 0, "RATE": 0.5}
+
+
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_every_chapter_can_be_run_by_profile(path):
     assert read_parameters(nbformat.read(path, as_version=4))["PROFILE"] == "quick"

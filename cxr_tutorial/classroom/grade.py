@@ -271,14 +271,14 @@ def _write_feedback(gradebook: Any, name: str, one: Graded, out: Path) -> None:
 
 
 def _write_table(gradebook: Any, name: str, results: Sequence[Graded], path: Path) -> None:
-    """A row for each student; those of an earlier call who were not graded now keep theirs."""
+    """A row for each student; those of an earlier call who were not graded now keep theirs, tasks that are gone too."""
     rows = {one.student: _row(one, _given(gradebook, name, one)) for one in results}
     head = list(next(iter(rows.values())))
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
             earlier = csv.DictReader(file)
-            if earlier.fieldnames == head:
-                rows = {row["student"]: row for row in earlier} | rows
+            head += [column for column in earlier.fieldnames or () if column not in head]
+            rows = {row["student"]: row for row in earlier if row.get("student")} | rows
     arriving = path.with_name(path.name + ".unfinished")
     with arriving.open("w", newline="", encoding="utf-8", errors="replace") as file:
         table = csv.DictWriter(file, head)

@@ -52,11 +52,21 @@ def collect(folder: Path, instructor: Notebook) -> list[Submission]:
     """One submission for each student: of several files the one with the most cells of this assignment.
 
     A file's own name says nothing; the marks in its cells say which assignment it is.
+
+    Raises
+    ------
+    InputError : two names that differ only in letters that a file name cannot hold.
     """
     wanted = set(_marked(instructor))
     by_student: dict[str, list[tuple[int, Submission]]] = {}
+    handed_in: dict[str, str] = {}  # by student the name of the file or folder
     for path in find(folder):
-        student = student_of(folder, path)
+        student, name = student_of(folder, path), path.relative_to(folder).parts[0].removesuffix(".ipynb")
+        if handed_in.setdefault(student, name) != name:
+            raise InputError(
+                f"{handed_in[student]} and {name} in {folder} would both be the student {student}: call one of them "
+                "otherwise, in letters, digits, dots and dashes"
+            )
         one = _read(student, path)
         shared = len(wanted & set(_marked(one.notebook))) if one.notebook is not None else -1
         if not shared:
@@ -72,8 +82,9 @@ def _best(found: list[tuple[int, Submission]]) -> Submission:
     newest = max(equals, key=lambda one: one.path.stat().st_mtime)
     if len(found) == 1 or newest.notebook is None:
         return newest
-    others = ", ".join(one.path.name for _, one in found if one is not newest)
-    return Submission(newest.student, newest.path, newest.notebook, f"graded {newest.path.name}, not {others}")
+    others = ", ".join("/".join(one.path.parts[-2:]) for _, one in found if one is not newest)
+    chosen = "/".join(newest.path.parts[-2:])
+    return Submission(newest.student, newest.path, newest.notebook, f"graded {chosen}, not {others}")
 
 
 def _read(student: str, path: Path) -> Submission:

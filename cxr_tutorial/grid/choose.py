@@ -105,6 +105,8 @@ def read_plan(file: str | Path) -> list[Cell]:
     for key, example in (("widths", "[[4, 8, 16]]"), ("test_data", '[["jsrt", "montgomery"]]')):
         if not all(isinstance(one, list) or (key == "widths" and isinstance(one, str)) for one in lists.get(key, [])):
             raise InputError(f"{file}: {key} is a list itself: write a list of those to try, such as {example}")
+    if empty := [key for key, value in lists.items() if not value]:
+        raise InputError(f"{file}: {', '.join(empty)} has no value: list those to try, or leave it out")
     varied = [key for key, value in lists.items() if len(value) > 1]
     cells: dict[str, Cell] = {}
     for combination in product(*lists.values()):

@@ -398,7 +398,7 @@ def _spoilt(mask: np.ndarray, grow: int, confidence: float) -> tuple[torch.Tenso
     """Logits (H, W) of a mask that is `grow` pixels too large, and the true mask."""
     from scipy.ndimage import distance_transform_edt
 
-    depth = distance_transform_edt(mask) - distance_transform_edt(~mask)
+    depth = distance_transform_edt(mask) - distance_transform_edt(~mask) - 0.5 * (2 * mask - 1)  # 0 on the edge
     sure = float(np.log(confidence / (1 - confidence)))
     return torch.tensor(np.where(depth > -grow, sure, -sure), dtype=torch.float32), torch.tensor(mask)[None, None]
 

@@ -20,7 +20,7 @@ from cxr_tutorial.losses import get_loss
 from cxr_tutorial.nets.discriminator import Discriminator
 from cxr_tutorial.nets.segmentor import SegmentorOutput
 from cxr_tutorial.train.devices import rows_where
-from cxr_tutorial.train.loop import Budget, Fit, Learner, Look, Loop, Model, Recipe, Watch
+from cxr_tutorial.train.loop import Budget, Fit, Learner, Look, Loop, Model, Recipe, Watch, is_number
 from cxr_tutorial.train.objectives import (
     Loss,
     adversarial_loss,
@@ -87,11 +87,15 @@ class Game:
             "pred",
             "cp",
         )
+        if type(self.unlabelled_batch_size) is not int:
+            raise InputError(f"unlabelled_batch_size must be a whole number, got {self.unlabelled_batch_size!r}")
+        if len(self.betas) != 2 or not all(is_number(beta) and 0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas are two numbers from 0 to below 1, got {self.betas}")
         if self.confidence >= 1:
             raise InputError(f"confidence is a probability, from 0 to below 1, got {self.confidence}")
         for name in (*names, "unlabelled_batch_size", "warmup", "ramp", "confidence", "learning_rate", "weight_decay"):
-            if not (math.isfinite(value := getattr(self, name)) and value >= 0):
-                raise InputError(f"{name} must be a number >= 0, got {value}")
+            if not (is_number(value := getattr(self, name)) and value >= 0):
+                raise InputError(f"{name} must be a number >= 0, got {value!r}")
 
     def strength(self, done: float) -> float:
         """0 during the warm-up, then up along exp(-5 (1 - t)^2), then 1 (the ramp of SSL4MIS).
@@ -216,7 +220,15 @@ def fit_appaunet(
     recipe, game = (recipe or Recipe()).resolved(), game or Game()
     loss = get_loss(recipe.loss, **recipe.loss_options)
     check_classes(data, discriminator)
+    if synthetic:
+        check_classes(synthetic[0], discriminator)
+        if synthetic[0].images.shape[1:] != data.images.shape[1:]:
+            raise InputError(
+                f"the synthetic pictures are {synthetic[0].images.shape[1:]} and the others {data.images.shape[1:]}: "
+                "expected one size"
+            )
     first = first_stream(data)
+    learning = [weight for weight in discriminator.parameters() if weight.requires_grad]
     loop = Loop(
         {
             "segmentor": Learner(segmentor, recipe.learning_rate, recipe.weight_decay),
@@ -256,7 +268,9 @@ def fit_appaunet(
                     slopes = measured_slopes(discriminator, batch, output.logits, y, game, loss)
                     slopes["slope_adv"] *= strength
             played = {name: strength * one for name, one in said_of_s.items()}
-            discriminator.requires_grad_(True).train()
+            for weight in learning:
+                weight.requires_grad_(True)
+            discriminator.train()
         terms |= played
         loop.minimize("segmentor", sum_of(terms))
 

@@ -13,6 +13,7 @@ from cxr_tutorial.losses import get_loss
 from cxr_tutorial.nets.discriminator import Discriminator
 from cxr_tutorial.nets.segmentor import Segmentor
 from cxr_tutorial.train.adversarial import MASK_VIEWS, Game, check_classes, consistency_term, strong_view
+from cxr_tutorial.train.checkpoint import digest
 from cxr_tutorial.train.devices import rows_where
 from cxr_tutorial.train.loop import Budget, Fit, Learner, Loop, Model, Recipe, Watch
 from cxr_tutorial.train.objectives import consistency_loss, mean_over, segmentation_terms
@@ -176,6 +177,8 @@ def fit_classifier(
         raise InputError("own_masks takes pictures that all show their mask, and no segmentor that would draw others")
     recipe, game = (recipe or Recipe()).resolved(), game or Game()
     check_classes(data, discriminator)
+    if not (data.labels >= 0).any():
+        raise InputError("the training set shows no class label: D needs at least one picture with a class")
     loop = Loop(
         {"discriminator": Learner(discriminator, game.learning_rate, game.weight_decay, game.betas)},
         data,
@@ -183,7 +186,7 @@ def fit_classifier(
         Budget(steps, epochs, seconds),
         Watch(checkpoint, progress=progress),
         first_stream=data.labels >= 0,
-        about={"masks": game.masks, "shown": f"own {own_masks}, of a segmentor {segmentor is not None}"},
+        about={"masks": game.masks, "shown": f"own {own_masks}, of a segmentor {segmentor and digest(segmentor)}"},
     )
     view_true, view_predicted = MASK_VIEWS[game.masks]
     D, S = loop.models["discriminator"], segmentor and segmentor.to(loop.fabric.device).eval()

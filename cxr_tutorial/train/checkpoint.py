@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,12 +19,25 @@ from cxr_tutorial.nets.segmentor import Segmentor
 Net = TypeVar("Net", Segmentor, Discriminator)
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write all that a training needs to go on; a crash in the middle leaves the file before it whole."""
+@contextmanager
+def _arriving(path: Path) -> Iterator[Path]:
+    """A file that gets its name when it is whole; what cannot be written leaves the file before it as it was."""
+    from safetensors import SafetensorError
+
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".unfinished")
-    torch.save(state, unfinished)
-    os.replace(unfinished, path)
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        unfinished.unlink(missing_ok=True)
+        raise InputError(f"{path} could not be written ({error}): is the disk full, or read-only?") from error
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write all that a training needs to go on; a crash in the middle leaves the file before it whole."""
+    with _arriving(path) as unfinished:
+        torch.save(state, unfinished)
 
 
 def load_checkpoint(path: Path, run: dict[str, Any]) -> dict[str, Any]:
@@ -48,6 +64,18 @@ def trained_seconds(path: Path) -> float:
     return float(load_checkpoint(path, {})["seconds"]) if path.exists() else 0.0
 
 
+def digest(model: Segmentor | Discriminator) -> str:
+    """Tells networks apart: other for other options or weights.
+
+    >>> torch.manual_seed(0) and digest(Segmentor("tiny")) == digest(Segmentor("tiny"))
+    False
+    """
+    found = hashlib.sha256(repr(sorted(model.options.items())).encode())
+    for name, values in sorted(model.state_dict().items()):
+        found.update(name.encode() + values.cpu().numpy().tobytes())
+    return found.hexdigest()[:20]
+
+
 def save_weights(path: str | Path, model: Segmentor | Discriminator) -> None:
     """Write a network's weights, with what is needed to build it again, as one safetensors file.
 
@@ -55,12 +83,9 @@ def save_weights(path: str | Path, model: Segmentor | Discriminator) -> None:
     """
     from safetensors.torch import save_file
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(tensors, unfinished, metadata={type(model).__name__.lower(): json.dumps(model.options)})
-    os.replace(unfinished, path)
+    with _arriving(Path(path)) as unfinished:
+        save_file(tensors, unfinished, metadata={type(model).__name__.lower(): json.dumps(model.options)})
 
 
 def load_weights(path: str | Path) -> Segmentor:

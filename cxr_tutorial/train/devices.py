@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING
 
 import torch
@@ -62,6 +63,16 @@ def is_first_process() -> bool:
     """
     distributed = torch.distributed
     return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
+
+
+def started_as_helper(devices: int) -> bool:
+    """Whether Fabric, torchrun or Slurm started this process beside the first one; known before they have met.
+
+    >>> started_as_helper(1)
+    False
+    """
+    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return devices > 1 and next((rank for rank in ranks if rank), "0") != "0"
 
 
 def with_shared_norm(model: nn.Module, fabric: Fabric) -> nn.Module:

@@ -78,15 +78,18 @@ class Recipe:
     sync_norm: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("accumulate", "batch_size", "devices"):
-            if not (isinstance(value := getattr(self, name), int) and value >= 1):
-                raise InputError(f"{name} must be a whole number >= 1, got {value!r}")
-        for name in ("learning_rate", "weight_decay", "warmup", "ema", "seed"):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+        for name, least in {"accumulate": 1, "batch_size": 1, "devices": 1, "seed": 0}.items():
+            if not (type(value := getattr(self, name)) is int and least <= value < 2**63):
+                raise InputError(f"{name} must be a whole number >= {least} and below 2**63, got {value!r}")
+        for name in ("learning_rate", "weight_decay", "warmup", "ema"):
+            if not (is_number(value := getattr(self, name)) and value >= 0):
                 raise InputError(f"{name} must be a number >= 0, got {value!r}")
-        if self.seed >= 2**63:
-            raise InputError(f"seed must be below 2**63, got {self.seed}")
+        weights = self.side_weight if isinstance(self.side_weight, tuple | list) else (self.side_weight,)
+        if not all(is_number(weight) and weight >= 0 for weight in weights):
+            raise InputError(f"side_weight is a number >= 0 or several, got {self.side_weight!r}")
+        for name in ("compile", "sync_norm"):
+            if type(value := getattr(self, name)) is not bool:
+                raise InputError(f"{name} is True or False, got {value!r}")
         if self.warmup >= 1 or self.ema >= 1:
             raise InputError(f"warmup and ema must be below 1, got {self.warmup} and {self.ema}")
         if self.precision not in PRECISIONS:
@@ -105,6 +108,15 @@ class Recipe:
         return replace(self, precision="bf16-mixed") if half_on_cpu else self
 
 
+def is_number(value: object) -> bool:
+    """Whether this is a finite number and no truth value.
+
+    >>> is_number(0.5), is_number(True), is_number(math.inf)
+    (True, False, False)
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 @dataclass(frozen=True)
 class Budget:
     """How long to train: exactly one of steps, epochs and seconds.
@@ -121,8 +133,12 @@ class Budget:
 
     def __post_init__(self) -> None:
         given = {name: value for name, value in asdict(self).items() if value is not None}
-        if len(given) != 1 or not all(value > 0 and math.isfinite(value) for value in given.values()):
-            raise InputError(f"give exactly one of steps, epochs, seconds, and more than 0; got {given or 'none'}")
+        numbers = all(is_number(value) and value > 0 for value in given.values())
+        if len(given) != 1 or not numbers or not isinstance(self.steps, int | None):
+            raise InputError(
+                "give exactly one of steps, epochs, seconds, a number above 0 (steps: a whole one); got "
+                f"{given or 'none'}"
+            )
 
     def progress(self, step: int, seconds: float, steps_per_epoch: int) -> float:
         """The part of the budget that is spent; 1 or more: all of it."""
@@ -396,7 +412,8 @@ class Loop:
         if watch.on_log and due and self.fabric.is_global_zero:
             self._fetch()
             seen = watch.on_log(self.step, {name: model.eval() for name, model in self.means.items()})
-            self.looks.append({"step": self.step, "seconds": self.seconds} | seen)
+            numbers = {name: float(value) for name, value in seen.items()}  # NumPy's could not be read back
+            self.looks.append({"step": self.step, "seconds": self.seconds} | numbers)
 
     def _parts(self) -> dict[str, Mapping[str, Any]]:
         scaler = {

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -16,8 +17,10 @@ import pytest
 
 from cxr_tutorial.classroom import sources
 from cxr_tutorial.classroom.build import build
-from cxr_tutorial.classroom.grade import grade
+from cxr_tutorial.classroom.grade import Graded, Mark, _write_table, grade
 from cxr_tutorial.classroom.leaderboard import leaderboard
+from cxr_tutorial.classroom.submissions import collect
+from cxr_tutorial.errors import InputError
 
 SOURCES = Path(__file__).parents[2] / "assignments"
 SEED = 20_261
@@ -192,6 +195,42 @@ def test_every_assignment_has_twenty_points_and_parts_for_tests_and_for_people()
         tasks = sources.tasks(sources.read(SOURCES, name))
         assert sum(task.points for task in tasks) == 20
         assert {task.manual for task in tasks} == {False, True}
+
+
+def test_two_students_whose_names_would_become_one_are_told(tmp_path):
+    notebook = sources.read(SOURCES, "01-overlap-losses")
+    for name in ("J Doe", "J+Doe"):
+        (tmp_path / name).mkdir()
+        nbformat.write(notebook, tmp_path / name / "a.ipynb")
+    with pytest.raises(InputError, match=r"J Doe and J\+Doe in .* would both be the student J_Doe"):
+        collect(tmp_path, notebook)
+
+
+def test_of_two_files_of_one_student_the_places_are_told(tmp_path):
+    notebook = sources.read(SOURCES, "01-overlap-losses")
+    for place in ("one", "two"):
+        (tmp_path / "amy" / place).mkdir(parents=True)
+        nbformat.write(notebook, tmp_path / "amy" / place / "a.ipynb")
+    [amy] = collect(tmp_path, notebook)
+    assert {"one/a.ipynb", "two/a.ipynb"} <= set(amy.words.replace(",", "").split())
+
+
+def test_a_table_keeps_the_students_of_an_earlier_assignment_with_other_tasks(tmp_path):
+    def graded(student: str, *tasks: str) -> Graded:
+        marks = tuple(Mark(task, 1.0, 1.0) for task in tasks)
+        return Graded(student, f"{student}.ipynb", marks, "ran to its end")
+
+    class Nobody:
+        def find_grade(self, *_: str) -> SimpleNamespace:
+            return SimpleNamespace(manual_score=None)
+
+    path = tmp_path / "x.csv"
+    _write_table(Nobody(), "x", [graded("alice", "t1"), graded("bob", "t1")], path)
+    _write_table(Nobody(), "x", [graded("carol", "t1", "t2")], path)
+    with path.open() as file:
+        rows = {row["student"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["alice", "bob", "carol"]
+    assert [rows[who]["t2"] for who in rows] == ["", "", "1.0"]
 
 
 @pytest.mark.slow

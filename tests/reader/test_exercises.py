@@ -65,6 +65,17 @@ def test_each_wrong_answer_gets_its_own_message(name):
         assert messages == [m.message for m in exercise.misconceptions]
 
 
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("runs.5", {"group": "mine", "cells": {"seed": [[1], [2], [3]], "steps": 5}}),
+        ("evidence.5", {"old": [torch.ones((), requires_grad=True)] * 3, "new": [0.1, 0.2, 0.3]}),
+    ],
+)
+def test_an_answer_of_a_strange_form_gets_a_message_too(name, answer):
+    assert check(name, answer).status == "tried"
+
+
 @each
 def test_solutions_pass(name):
     exercise = EXERCISES[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from cxr_tutorial.data.synthetic import load_synthetic
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.nets import Discriminator, Segmentor
 from cxr_tutorial.reader import widgets
+from cxr_tutorial.reader.widgets import _spoilt
 from cxr_tutorial.train import Recipe, fit_segmentor
 
 
@@ -175,3 +177,10 @@ def test_a_set_without_masks_is_refused():
 def test_a_budget_that_cannot_be_moved_is_refused(examples, segmentor):
     with pytest.raises(InputError, match="most is 1"):
         widgets.explore_budget(lambda *_: segmentor, ("alone",), examples, most=1)
+
+
+def test_a_spoilt_mask_is_larger_by_as_many_pixels_as_are_asked_for():
+    square = np.zeros((41, 41), bool)
+    square[10:31, 10:31] = True
+    sides = [int((_spoilt(square, grow, 0.9)[0] > 0).any(0).sum()) for grow in (-2, -1, 0, 1, 2, 3)]
+    assert sides == [17, 19, 21, 23, 25, 27]

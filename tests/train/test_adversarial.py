@@ -123,6 +123,26 @@ def test_the_three_named_games_and_a_stream_of_synthetic_pictures(data):
     assert not same(fit.model, play(data).model)
 
 
+def test_what_the_user_froze_in_d_stays_frozen(data):
+    S, D = nets()
+    D.first.weight.requires_grad_(False)
+    before, head = D.first.weight.clone(), D.head.weight.clone()
+    play(data, pair=(S, D))
+    assert torch.equal(D.first.weight, before)
+    assert [name for name, weight in D.named_parameters() if not weight.requires_grad] == ["first.weight"]
+    assert not torch.equal(D.head.weight, head)
+
+
+@pytest.mark.parametrize(
+    ("size", "label", "message"), [(16, 0, r"the synthetic pictures are \(16, 16\)"), (32, 2, "the data has class 2")]
+)
+def test_a_stream_of_synthetic_pictures_must_fit_d_and_the_others(data, tmp_path, size, label, message):
+    more = cache(load_synthetic()[:4], size, tmp_path)
+    more = replace(more, labels=np.full_like(more.labels, label))
+    with pytest.raises(InputError, match=message):
+        play(data, synthetic=(more, 2))
+
+
 def test_the_first_stream_is_whole_or_at_least_with_a_mask(data):
     assert first_stream(data).tolist() == data.has_mask.tolist()
     few = data.reveal(labels=data.ids[:3])
@@ -157,7 +177,7 @@ def test_the_baselines_train_and_repeat(data):
     assert same(*pairs)
     classifiers = [fit_classifier(nets()[1], data, **options).model for _ in range(2)]
     assert same(*classifiers)
-    with pytest.raises(InputError, match="in stream 1"):
+    with pytest.raises(InputError, match="shows no class label"):
         fit_classifier(nets()[1], data.reveal(labels=()), **options)
 
 
@@ -221,6 +241,11 @@ def test_a_checkpoint_of_other_networks_is_refused(data, tmp_path):
             fit_classifier(other, data, game=game, **options)
     with pytest.raises(InputError, match="another run: shown"):
         fit_classifier(nets()[1], data, segmentor=nets()[0], **options)
+    drawn = options | {"checkpoint": tmp_path / "drawn.pt"}
+    fit_classifier(nets()[1], data, segmentor=nets()[0], **drawn)
+    fit_classifier(nets()[1], data, segmentor=nets()[0], **drawn)  # the same S
+    with pytest.raises(InputError, match="another run: shown"):
+        fit_classifier(nets()[1], data, segmentor=nets(1)[0], **drawn)
     with pytest.raises(InputError, match="another run"):
         fit_appaunet(*nets(), data, **options)
 
@@ -249,7 +274,11 @@ def test_a_classifier_logs_the_rate_of_d_and_refuses_classes_that_it_has_not(dat
     [
         (Recipe, {"batch_size": 0}, "batch_size must be a whole number >= 1"),
         (Recipe, {"learning_rate": -1.0}, "learning_rate must be a number >= 0"),
-        (Recipe, {"seed": -1}, "seed must be a number >= 0"),
+        (Recipe, {"seed": -1}, "seed must be a whole number >= 0"),
+        (Recipe, {"seed": 1.5}, "seed must be a whole number >= 0"),
+        (Recipe, {"seed": 2**63}, "seed must be a whole number >= 0"),
+        (Recipe, {"compile": "no"}, "compile is True or False"),
+        (Recipe, {"side_weight": "abc"}, "side_weight is a number >= 0 or several"),
         (Recipe, {"warmup": 1.0}, "must be below 1"),
         (Recipe, {"loss_options": {"reduction": "none"}}, "one number for a batch"),
         (Recipe, {"loss": "hinge"}, "no loss 'hinge'"),
@@ -257,6 +286,9 @@ def test_a_classifier_logs_the_rate_of_d_and_refuses_classes_that_it_has_not(dat
         (Game, {"learning_rate": -1.0}, "learning_rate must be a number >= 0"),
         (Game, {"confidence": 1.0}, "confidence is a probability"),
         (Game, {"confidence": 1.5}, "confidence is a probability"),
+        (Game, {"unlabelled_batch_size": 1.5}, "unlabelled_batch_size must be a whole number"),
+        (Game, {"betas": (2.0, 3.0)}, "betas are two numbers"),
+        (Game, {"cp": True}, "cp must be a number >= 0"),
     ],
 )
 def test_impossible_settings_are_refused_when_they_are_made(kind, bad, message):

@@ -18,7 +18,7 @@ from cxr_tutorial.errors import InputError
 from cxr_tutorial.nets import Discriminator, build_segmentor
 from cxr_tutorial.results import read_record
 from cxr_tutorial.train import Game, Recipe, fit_appaunet, fit_segmentor, loop
-from cxr_tutorial.train.devices import rows_where
+from cxr_tutorial.train.devices import rows_where, started_as_helper
 
 PLAIN = Recipe(batch_size=2, augmentation=NO_AUGMENTATION, precision="32-true", accelerator="cpu", ema=0)
 GAME = Game(adversarial=0.1, adversarial_unlabelled=0.1, consistency=0, warmup=0, ramp=0, unlabelled_batch_size=2)
@@ -53,6 +53,24 @@ def apart(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 NEAR = 1e-4  # relative to the whole gradient; half a batch or other norms are farther apart than 1e-2
+
+
+@pytest.mark.parametrize(
+    ("told", "helper"),
+    [
+        ({}, False),
+        ({"LOCAL_RANK": "1"}, True),
+        ({"RANK": "0", "LOCAL_RANK": "0"}, False),
+        ({"SLURM_PROCID": "3"}, True),
+    ],
+)
+def test_helpers_know_that_they_are_helpers_before_they_meet(monkeypatch, told, helper):
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert started_as_helper(2) == helper
+    assert not started_as_helper(1), "side by side, each on a device of its own"
 
 
 # ---- in parts

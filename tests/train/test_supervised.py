@@ -14,7 +14,7 @@ from cxr_tutorial.data.synthetic import load_synthetic
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.nets import Segmentor, build_segmentor
 from cxr_tutorial.train import Budget, Recipe, fit_segmentor, load_weights, save_weights
-from cxr_tutorial.train.checkpoint import load_checkpoint
+from cxr_tutorial.train.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,27 @@ def test_a_resumed_fp16_training_goes_on_with_the_scale_of_its_loss(data, tmp_pa
         fit(data, log_every=4, on_log=kill, **options)  # step 3 is the last that was kept
     fit(data, **options)
     assert scales[-1].get_scale() == 8 * 2 ** (6 // 2)
+
+
+def test_numbers_of_numpy_in_a_look_can_be_read_back(data, tmp_path):
+    options = {"checkpoint": tmp_path / "checkpoint.pt", "log_every": 2, "checkpoint_seconds": 0}
+    looking = lambda step, model: {"dice": np.mean([0.5, 0.6])}  # noqa: E731
+    fit(data, steps=2, on_log=looking, **options)
+    assert fit(data, steps=2, on_log=looking, **options).looks[0]["dice"] == 0.55
+
+
+@pytest.mark.parametrize("write", ["weights", "checkpoint"])
+def test_what_cannot_be_written_is_told_and_the_file_before_it_stays(tmp_path, monkeypatch, write):
+    def full(*_: object, **__: object) -> None:
+        (tmp_path / "file.unfinished").write_bytes(b"half")
+        raise RuntimeError("unexpected pos 64 vs 0")
+
+    (tmp_path / "file").write_bytes(b"whole")
+    monkeypatch.setattr("torch.save", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(InputError, match=r"file could not be written \(unexpected pos.*is the disk full"):
+        save_weights(tmp_path / "file", tiny()) if write == "weights" else save_checkpoint(tmp_path / "file", {})
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("file", b"whole")]
 
 
 def test_a_checkpoint_of_another_run_is_refused(data, tmp_path):

@@ -49,7 +49,10 @@ def check(name: str, answer: Any, *, solution: bool = False) -> Result:
     tversky.1: not done yet.
     """
     exercise = _find(name)
-    message = NOT_DONE if unfinished(answer) else exercise.judge(answer)
+    try:
+        message = NOT_DONE if unfinished(answer) else exercise.judge(answer)
+    except Exception as error:
+        message = f"This answer cannot be read ({type(error).__name__}: {error}): compare its form with the question."
     if message is None:
         result = Result(name, "passed", exercise.praise)
     else:
