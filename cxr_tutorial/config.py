@@ -148,7 +148,7 @@ def read_config(content: Mapping[str, Any]) -> Config:
             recipe["augmentation"] = Augmentation(**recipe["augmentation"])
         return Config(**(made | {"recipe": Recipe(**recipe)}))
     except TypeError as error:
-        raise InputError(f"this configuration is not one of `experiment.run` ({error})") from error
+        raise InputError(f"not made by `experiment.run`, but by a script of its own ({error})") from error
 
 
 def differing(one: Config, other: Config) -> list[str]:

@@ -257,6 +257,17 @@ def _read_table(path: Path) -> list[dict[str, Any]]:
         return [{k: v if k in text else float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
+def headline(record: Record) -> str:
+    """The Dice, or the AUC, of each part of a record in one line."""
+    figures = [
+        f"{part} {name} {summary[name]['mean']:.4f}"
+        for part, summary in record.metrics.items()
+        for name in ("dice", "auc")
+        if name in summary
+    ]
+    return ", ".join(figures)
+
+
 def load_records(folder: str | Path | None = None) -> list[Record]:
     """All records below `folder` (default: those that ship with the package), sorted by id.
 

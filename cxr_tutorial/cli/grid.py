@@ -140,7 +140,7 @@ def cell(
     import torch
 
     from cxr_tutorial.grid import Grid, find_cell, run_cell
-    from cxr_tutorial.grid.engine import headline
+    from cxr_tutorial.results import headline
 
     torch.set_num_threads(threads)
     typer.echo(f"{name} {headline(run_cell(find_cell(name, file), Grid(out, weights, accelerator)))}")

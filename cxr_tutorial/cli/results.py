@@ -14,28 +14,30 @@ app = typer.Typer(help="Read the records of runs, and run them again.", no_args_
 def list_records(
     folder: Annotated[Path | None, typer.Argument(help="Default: the records that ship with the package.")] = None,
 ) -> None:
-    """One line per record: what was run and the Dice of each part."""
-    from cxr_tutorial.results import load_records
+    """One line per record: GROUP/ID, the method, the Dice or AUC of each part."""
+    from cxr_tutorial.results import headline, load_records
 
     records = load_records(folder)
-    for record in records:
-        about = record.config
-        dice = ", ".join(f"{part} {m['dice']['mean']:.4f}" for part, m in record.metrics.items() if "dice" in m)
-        typer.echo(f"{record.id:24} {about['data']:10} {about['net']:8} {about['recipe']['loss']:10} {dice}")
+    for record in sorted(records, key=lambda one: (one.group or "", one.id)):
+        name = f"{record.group}/{record.id}"
+        typer.echo(f"{name:44} {record.config.get('method', ''):16} {headline(record)}")
     typer.echo(f"{len(records)} records")
 
 
 @app.command("show")
-def show(folder: Annotated[Path, typer.Argument(help="The folder of one record.")]) -> None:
+def show(
+    record: Annotated[str, typer.Argument(help="A record's folder, or GROUP/ID of one that ships.")],
+) -> None:
     """Everything about one record: configuration, provenance and figures with their intervals."""
     import json
     from dataclasses import asdict
 
+    from cxr_tutorial.reproduce import find_record
     from cxr_tutorial.results import read_record
 
-    record = read_record(folder)
-    typer.echo(json.dumps({"config": record.config, "provenance": asdict(record.provenance)}, indent=1))
-    for part, summary in record.metrics.items():
+    found = read_record(find_record(record))
+    typer.echo(json.dumps({"config": found.config, "provenance": asdict(found.provenance)}, indent=1))
+    for part, summary in found.metrics.items():
         for name, value in summary.items():
             low, high = value["ci95"]
             unit = value.get("unit", "")

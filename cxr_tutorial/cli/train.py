@@ -32,7 +32,8 @@ def train(
         typer.Option(help="An option of the game, such as adversarial=0.1 or masks=blurred; may be repeated."),
     ] = None,
     net: Annotated[
-        str, typer.Option(help="unet with the initials of pyramid, progressive, attention before it.")
+        str,
+        typer.Option(help="unet, before it p (pyramid), g (progressive), a (attention); ppaunet has all three."),
     ] = "ppaunet",
     widths: Annotated[str, typer.Option(help="tiny, small, base, or numbers such as 8,16,32.")] = "small",
     start: Annotated[

@@ -16,7 +16,7 @@ import torch
 
 from cxr_tutorial.grid.cells import Grid, note_failure, run_cell, set_aside, state_of
 from cxr_tutorial.grid.plans import Cell
-from cxr_tutorial.results import Record
+from cxr_tutorial.results import headline
 
 
 def pending(cells: Sequence[Cell], grid: Grid, retry: bool = False, dry: bool = False) -> list[Cell]:
@@ -84,17 +84,6 @@ def run_plain(
             worker.process.join()
     for cell in todo:
         report(f"[-/{len(cells)}] {cell.name} waits for the weights of {cell.after} in {grid.weights}")
-
-
-def headline(record: Record) -> str:
-    """The Dice, or the AUC, of each part of a record in one line."""
-    figures = [
-        f"{part} {name} {summary[name]['mean']:.4f}"
-        for part, summary in record.metrics.items()
-        for name in ("dice", "auc")
-        if name in summary
-    ]
-    return ", ".join(figures)
 
 
 @dataclass
