@@ -6,6 +6,7 @@ at step k therefore sees exactly what an undisturbed run would have seen.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -177,6 +178,8 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.u
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                return array  # a file system that cannot reserve
             raise InputError(
                 f"{path.parent.parent} has no room for a cache of {2 * array.nbytes / 1e6:.0f} MB ({error.strerror}): "
                 "make some, or let CXR_CACHE name a folder on another disk"

@@ -294,7 +294,9 @@ def _picture_to_grey(picture: Picture, path: Path) -> NDArray[np.floating]:
 
 def _bits(stored: int, high: float) -> int:
     """The bits that values up to `high` fill, if they are stored in 16 or 32, one of them for the sign perhaps."""
-    return next((fewer for fewer in (8, 12, 16) if fewer < stored and stored > 12 and high < 2**fewer), stored)
+    if stored not in (15, 16, 31, 32):
+        return stored
+    return next((fewer for fewer in (8, 12, 16) if fewer < stored and high < 2**fewer), stored)
 
 
 def _read_dicom(path: Path) -> NDArray[np.float32]:

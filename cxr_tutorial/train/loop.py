@@ -416,9 +416,7 @@ class Loop:
             self.looks.append({"step": self.step, "seconds": self.seconds} | numbers)
 
     def _parts(self) -> dict[str, Mapping[str, Any]]:
-        scaler = {
-            "fp16": self.fabric.strategy.precision
-        }  # whose scale of the loss moves; other precisions keep nothing
+        scaler = {"fp16": self.fabric.strategy.precision}  # the scale of its loss moves; others keep nothing
         return {"models": self._bare, "optimizers": self._optimizers, "averages": self.means, "scaler": scaler}
 
     def _save(self) -> None:

@@ -80,6 +80,14 @@ def test_a_disk_without_room_for_a_cache_is_told_with_what_to_do(folder, monkeyp
     assert not list(folder.iterdir())
 
 
+def test_a_file_system_that_cannot_reserve_room_is_written_to_all_the_same(folder, monkeypatch):
+    def unable(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", unable)
+    assert len(cache(squares(), 16, folder)) == 6
+
+
 def test_views_hide_masks_and_labels_and_change_the_fingerprint(folder):
     data = cache(squares(), 16)
     view = data.select(["5", "1", "3"]).reveal(masks=["1"], labels=["3"])

@@ -390,6 +390,8 @@ def test_fewer_bits_in_a_dicom_of_sixteen_keep_their_range(tmp_path, kind):
     pixels = np.linspace(0, 4095, 64).round().astype(np.uint16).reshape(8, 8)
     narrow, wide = (read_grey(dicom(tmp_path / f"{bits}.dcm", pixels, bits=bits, kind=kind)) for bits in (12, 16))
     np.testing.assert_array_equal(wide, narrow)
+    of_fourteen = read_grey(dicom(tmp_path / "14.dcm", pixels, bits=14, kind=kind))  # a detector's own scale stays
+    assert np.ptp(of_fourteen) == pytest.approx(4095 / (2**14 - 1))
     moved = dicom(tmp_path / "moved.dcm", pixels, bits=16, kind=kind, RescaleSlope=2, RescaleIntercept=-1024)
     np.testing.assert_allclose(read_grey(moved), narrow, atol=1e-6)
 
