@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
+from functools import cache
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def plan_cells(groups: Iterable[str], file: str | Path | None = None, only: str 
     if unknown or not (groups or file):
         raise InputError(f"no group {', '.join(unknown) or 'named'}: choose some of {', '.join(PLANS)}")
     own = read_plan(file) if file else []
-    cells = {cell.name: cell for cell in chain(*(PLANS[name]() for name in groups), own)}
+    cells = {cell.name: cell for cell in chain(*(_cells_of(PLANS[name]) for name in groups), own)}
     try:
         found = {name for name in cells if re.search(only, name)}
     except re.error as error:
@@ -51,6 +52,11 @@ def plan_cells(groups: Iterable[str], file: str | Path | None = None, only: str 
         raise InputError(f"no cell's name holds {only!r}; `cxr-tutorial grid plan` lists them")
     found |= {after for name in found if (after := cells[name].after)}
     return [cell for name, cell in cells.items() if name in found]
+
+
+@cache
+def _cells_of(plan: Callable[[], Iterator[Cell]]) -> tuple[Cell, ...]:
+    return tuple(plan())
 
 
 def find_cell(name: str, file: str | Path | None = None) -> Cell:

@@ -20,14 +20,8 @@ def test_names_are_unique_and_every_first_stage_comes_before_its_second():
     for cell in plan_cells(PLANS):
         assert cell.name not in seen
         assert cell.after is None or cell.after in seen
-        seen.add(cell.name)
-
-
-@pytest.mark.parametrize("group", PLANS)
-def test_a_cell_is_found_by_its_name(group):
-    cells = plan_cells([group])
-    for cell in (cells[0], cells[len(cells) // 2], cells[-1]):
         assert find_cell(cell.name) == cell or cell.name.startswith("full-128")
+        seen.add(cell.name)
 
 
 def test_every_budget_is_in_steps_and_the_seed_is_the_recipes_too():
