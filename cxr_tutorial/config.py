@@ -100,8 +100,10 @@ class Config:
         for name, least in WHOLE.items():
             value = getattr(self, name)
             left_out = value is None and name in ("masks", "labels")
-            if not left_out and not (type(value) is int and least <= value < 2**63):
-                raise InputError(f"{name} must be a whole number >= {least} and below 2**63, got {value!r}")
+            if not left_out and not (type(value) is int and value >= least):
+                raise InputError(f"{name} must be a whole number >= {least}, got {value!r}")
+        if self.seed >= 2**63:
+            raise InputError(f"seed must be below 2**63, got {self.seed}")
         texts = (self.data, self.split, self.net, self.root or "", self.start or "", *self.test_data)
         if not all(isinstance(text, str) for text in texts):
             raise InputError(f"data, split, net, root, start and what test_data holds are texts, got {texts}")

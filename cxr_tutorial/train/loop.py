@@ -79,8 +79,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, least in {"accumulate": 1, "batch_size": 1, "devices": 1, "seed": 0}.items():
-            if not (type(value := getattr(self, name)) is int and least <= value < 2**63):
-                raise InputError(f"{name} must be a whole number >= {least} and below 2**63, got {value!r}")
+            if not (type(value := getattr(self, name)) is int and value >= least):
+                raise InputError(f"{name} must be a whole number >= {least}, got {value!r}")
+        if self.seed >= 2**63:
+            raise InputError(f"seed must be below 2**63, got {self.seed}")
         for name in ("learning_rate", "weight_decay", "warmup", "ema"):
             if not (is_number(value := getattr(self, name)) and value >= 0):
                 raise InputError(f"{name} must be a number >= 0, got {value!r}")
@@ -412,7 +414,8 @@ class Loop:
         if watch.on_log and due and self.fabric.is_global_zero:
             self._fetch()
             seen = watch.on_log(self.step, {name: model.eval() for name, model in self.means.items()})
-            numbers = {name: float(value) for name, value in seen.items()}  # NumPy's could not be read back
+            plain = {int, float}  # NumPy's numbers could not be read back
+            numbers = {name: value if type(value) in plain else float(value) for name, value in seen.items()}
             self.looks.append({"step": self.step, "seconds": self.seconds} | numbers)
 
     def _parts(self) -> dict[str, Mapping[str, Any]]:
