@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -24,8 +23,8 @@ from cxr_tutorial.data.example import Entry, Examples
 from cxr_tutorial.data.splits import Split, kfold, label_budget, patient_split, public_folds, public_split
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.evaluate import evaluate, evaluate_classes, summarize, summarize_classes
+from cxr_tutorial.files import only_process, whole_file, whole_folder
 from cxr_tutorial.lungs import crop_to_lungs
-from cxr_tutorial.machine import only_process
 from cxr_tutorial.nets.discriminator import Discriminator
 from cxr_tutorial.nets.segmentor import Segmentor, build_segmentor
 from cxr_tutorial.results import (
@@ -35,7 +34,6 @@ from cxr_tutorial.results import (
     class_part,
     describe_device,
     provenance,
-    whole_folder,
     write_record,
     write_table,
 )
@@ -52,8 +50,8 @@ from cxr_tutorial.train import (
 )
 from cxr_tutorial.train.checkpoint import trained_seconds
 from cxr_tutorial.train.devices import is_first_process, started_as_helper
-from cxr_tutorial.train.loop import Budget
 from cxr_tutorial.train.objectives import side_weights
+from cxr_tutorial.train.recipe import Budget
 
 DATA: dict[str, Callable[..., Examples]] = {
     "synthetic": load_synthetic,
@@ -338,9 +336,8 @@ def _claim(file: Path, config: Config) -> None:
     """
     config = replace(config, root=None)
     if not file.exists():
-        arriving = file.with_name(file.name + ".unfinished")
-        arriving.write_text(json.dumps(asdict(config), indent=1) + "\n")
-        os.replace(arriving, file)
+        with whole_file(file) as arriving:
+            arriving.write_text(json.dumps(asdict(config), indent=1) + "\n")
     elif other := differing(read_config(json.loads(file.read_text())), config):
         raise InputError(
             f"{file.parent} holds an unfinished run of another configuration ({', '.join(other)} differ): choose "

@@ -1,18 +1,12 @@
-"""What this machine does best: its fast precision, memory kept, no orphans, one process at a place (floor 0)."""
+"""What this machine does best: its fast precision, memory that need not be fetched anew, no orphans (floor 0)."""
 
 from __future__ import annotations
 
 import ctypes
-import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import torch
-
-from cxr_tutorial.errors import InputError
 
 
 def best_precision(accelerator: str = "auto") -> str:
@@ -70,46 +64,3 @@ def end_with_parent() -> None:
     if sys.platform.startswith("linux"):
         set_death_signal = 1  # <sys/prctl.h>
         ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
-
-
-@contextmanager
-def only_process(file: Path, wait: bool = False) -> Iterator[None]:
-    """Be the only process at the folder of this file, which is there meanwhile, and stays after an error.
-
-    A process that is killed holds nothing any more. Without `fcntl` (on Windows) nothing is held.
-
-    Parameters
-    ----------
-    file : what is locked. wait : for another process that holds it, and do not refuse.
-
-    Raises
-    ------
-    InputError : another process holds it.
-
-    >>> import tempfile
-    >>> place = Path(tempfile.mkdtemp()) / ".lock"
-    >>> with only_process(place):
-    ...     with only_process(place):  # doctest: +IGNORE_EXCEPTION_DETAIL
-    ...         pass
-    Traceback (most recent call last):
-    InputError: ... is being run by another process: wait for it, or choose another folder
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        with file.open("a") as held:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                raise InputError(
-                    f"{file.parent} is being run by another process: wait for it, or choose another folder"
-                ) from None
-            if os.fstat(held.fileno()).st_nlink == 0:
-                continue  # whoever held it has taken the file away
-            yield
-            file.unlink(missing_ok=True)
-            return

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cxr_tutorial.errors import InputError
-from cxr_tutorial.machine import only_process
+from cxr_tutorial.files import only_process, whole_folder
 from cxr_tutorial.profiles import get_profile
-from cxr_tutorial.results import describe_device, load_records, provenance, whole_folder
+from cxr_tutorial.results import describe_device, load_records, provenance
 
 FOLDER = "CXR_RUN"  # the environment variable that tells a kernel the folder of its run
 EXECUTED = "notebook.ipynb"

@@ -12,8 +12,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr_tutorial.errors import InputError
+from cxr_tutorial.files import whole_file
 from cxr_tutorial.shipped import shipped
 
 SCHEMA = 1
@@ -107,30 +107,6 @@ def describe_processor() -> str:
     return ", ".join([torch.backends.cpu.get_cpu_capability(), *units])
 
 
-@contextmanager
-def whole_folder(target: str | Path) -> Iterator[Path]:
-    """A folder that gets its name only when it is whole.
-
-    What is written goes to `.NAME.unfinished` beside `target`. If the block is left early, by an error or
-    a kill, nothing stands under `target`, and the next call finds the unfinished folder as it was left. A link is
-    followed.
-
-    >>> import tempfile
-    >>> place = Path(tempfile.mkdtemp()) / "run"
-    >>> with whole_folder(place) as folder:
-    ...     _ = (folder / "run.json").write_text("{}")
-    >>> (place / "run.json").exists()
-    True
-    """
-    target = Path(target).resolve()
-    if target.is_file() or (target.is_dir() and any(target.iterdir())):
-        raise InputError(f"{target} is there already: choose another folder, or remove it first")
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    unfinished.mkdir(parents=True, exist_ok=True)
-    yield unfinished
-    os.replace(unfinished, target)
-
-
 def write_record(folder: Path, record: Record, rows: Mapping[str, Sequence[dict[str, Any]]]) -> None:
     """Write `run.json`, `metrics.json` and `per_image.csv` (a row per part and image, if any) into `folder`."""
     content = asdict(record)
@@ -151,13 +127,11 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """
     if not rows:
         raise InputError(f"there is no row to write to {path}")
-    arriving = path.with_name(path.name + ".unfinished")
-    with arriving.open("w", newline="", **TEXT) as file:
+    with whole_file(path) as arriving, arriving.open("w", newline="", **TEXT) as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
-    os.replace(arriving, path)
 
 
 def read_record(folder: str | Path) -> Record:

@@ -11,7 +11,7 @@ from cxr_tutorial.config import METHODS, Config
 from cxr_tutorial.data import load_synthetic
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.experiment import load, run, run_once
-from cxr_tutorial.machine import only_process
+from cxr_tutorial.files import only_process
 from cxr_tutorial.results import load_records, read_curve, read_per_image, read_record
 from cxr_tutorial.train import Game, Recipe, load_weights
 from cxr_tutorial.train.checkpoint import load_discriminator, save_checkpoint

@@ -1,13 +1,9 @@
-"""What this machine does best, and one process at a place."""
-
-import threading
-import time
+"""What this machine does best."""
 
 import pytest
 import torch
 
-from cxr_tutorial.errors import InputError
-from cxr_tutorial.machine import best_precision, keep_freed_memory, only_process
+from cxr_tutorial.machine import best_precision, keep_freed_memory
 from cxr_tutorial.train import Recipe
 
 
@@ -48,30 +44,3 @@ def test_keeping_freed_memory_is_harmless_anywhere(monkeypatch):
     keep_freed_memory()
     monkeypatch.setattr("sys.platform", "darwin")
     keep_freed_memory()
-
-
-def test_of_many_that_want_a_place_one_has_it_at_a_time(tmp_path):
-    inside, most = [], []
-
-    def work() -> None:
-        with only_process(tmp_path / "place" / ".lock", wait=True):
-            inside.append(1)
-            most.append(len(inside))
-            time.sleep(0.01)
-            inside.pop()
-
-    threads = [threading.Thread(target=work) for _ in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == [1] * 12
-    assert not list((tmp_path / "place").iterdir())
-
-
-def test_a_place_is_free_again_after_an_error(tmp_path):
-    for _ in range(2):
-        with pytest.raises(RuntimeError), only_process(tmp_path / ".lock"):
-            raise RuntimeError
-    with only_process(tmp_path / ".lock"), pytest.raises(InputError, match="being run by another process"):
-        only_process(tmp_path / ".lock").__enter__()

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from cxr_tutorial.errors import InputError
+from cxr_tutorial.files import whole_folder
 from cxr_tutorial.results import (
     Record,
     check_record,
@@ -17,7 +18,6 @@ from cxr_tutorial.results import (
     read_per_image,
     read_record,
     record_folders,
-    whole_folder,
     write_record,
     write_table,
 )

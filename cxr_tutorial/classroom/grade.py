@@ -20,6 +20,7 @@ from cxr_tutorial.classroom.build import write_config
 from cxr_tutorial.classroom.scan import leaks_of, secrets_of, strings
 from cxr_tutorial.classroom.sources import Notebook, Task, is_test, read, skeleton, tasks
 from cxr_tutorial.classroom.submissions import Submission, assemble, collect
+from cxr_tutorial.files import whole_file
 
 Run = Callable[[Notebook], sandbox.Outcome]
 #: `_b` Python's own names, `_g` the student's, `_n` what a test sees, `_k` what tests left: name -> (value, what the
@@ -279,12 +280,10 @@ def _write_table(gradebook: Any, name: str, results: Sequence[Graded], path: Pat
             earlier = csv.DictReader(file)
             head += [column for column in earlier.fieldnames or () if column not in head]
             rows = {row["student"]: row for row in earlier if row.get("student")} | rows
-    arriving = path.with_name(path.name + ".unfinished")
-    with arriving.open("w", newline="", encoding="utf-8", errors="replace") as file:
+    with whole_file(path) as arriving, arriving.open("w", newline="", encoding="utf-8", errors="replace") as file:
         table = csv.DictWriter(file, head)
         table.writeheader()
         table.writerows(rows[student] for student in sorted(rows))
-    os.replace(arriving, path)
 
 
 def _row(one: Graded, given: dict[str, float | None]) -> dict[str, Any]:

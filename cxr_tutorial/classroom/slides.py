@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 from cxr_tutorial.classroom.sources import Notebook
 from cxr_tutorial.errors import InputError
+from cxr_tutorial.files import whole_file
 
 LONGEST = 12  # lines of code on one slide
 STOP = "## Exercises"
@@ -56,9 +56,8 @@ def slides(chapter: Path, out: Path, vendor: Path, timeout: int = 600) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     _copy_scripts(vendor, out / "vendor")
     page = out / f"{chapter.stem}.html"
-    arriving = page.with_suffix(".unfinished")
-    arriving.write_text(_page(arranged(notebook), chapter.stem), encoding="utf-8")
-    os.replace(arriving, page)
+    with whole_file(page) as arriving:
+        arriving.write_text(_page(arranged(notebook), chapter.stem), encoding="utf-8")
     return page
 
 

@@ -8,7 +8,6 @@ opens the lock when that process dies. A cell that failed leaves its reason in `
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import traceback
 from dataclasses import dataclass, replace
@@ -18,8 +17,8 @@ from pathlib import Path
 from cxr_tutorial.config import Config, differing, read_config
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.experiment import LEFTOVERS, run
+from cxr_tutorial.files import only_process, whole_file
 from cxr_tutorial.grid.plans import Cell
-from cxr_tutorial.machine import only_process
 from cxr_tutorial.results import Record, check_record, read_record
 
 
@@ -175,10 +174,8 @@ def _tidy(cell: Cell, grid: Grid) -> None:
         (place / name).unlink(missing_ok=True)
     for file in filter(Path.exists, _weights_of(place)):
         kept = grid.kept_weights(cell.name if file.stem == "weights" else f"{cell.name}.{file.stem}")
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        arriving = kept.with_name(kept.name + ".unfinished")
-        shutil.copyfile(file, arriving)
-        os.replace(arriving, kept)
+        with whole_file(kept) as arriving:
+            shutil.copyfile(file, arriving)
         file.unlink()
 
 

@@ -19,7 +19,7 @@ from cxr_tutorial.errors import InputError
 from cxr_tutorial.grid.plans import PLANS, Cell
 from cxr_tutorial.nets import build_segmentor
 from cxr_tutorial.train import Recipe
-from cxr_tutorial.train.loop import Budget
+from cxr_tutorial.train.recipe import Budget
 
 
 def plan_cells(groups: Iterable[str], file: str | Path | None = None, only: str = "") -> list[Cell]:

@@ -20,7 +20,7 @@ from cxr_tutorial.losses import get_loss
 from cxr_tutorial.nets.discriminator import Discriminator
 from cxr_tutorial.nets.segmentor import SegmentorOutput
 from cxr_tutorial.train.devices import rows_where
-from cxr_tutorial.train.loop import Budget, Fit, Learner, Look, Loop, Model, Recipe, Watch, is_number
+from cxr_tutorial.train.loop import Fit, Learner, Look, Loop, Model, Watch
 from cxr_tutorial.train.objectives import (
     Loss,
     adversarial_loss,
@@ -28,6 +28,7 @@ from cxr_tutorial.train.objectives import (
     discriminator_terms,
     segmentation_terms,
 )
+from cxr_tutorial.train.recipe import Budget, Recipe, is_number
 
 Views = Callable[[Tensor], Tensor]
 

@@ -15,8 +15,9 @@ from cxr_tutorial.nets.segmentor import Segmentor
 from cxr_tutorial.train.adversarial import MASK_VIEWS, Game, check_classes, consistency_term, strong_view
 from cxr_tutorial.train.checkpoint import digest
 from cxr_tutorial.train.devices import rows_where
-from cxr_tutorial.train.loop import Budget, Fit, Learner, Loop, Model, Recipe, Watch
+from cxr_tutorial.train.loop import Fit, Learner, Loop, Model, Watch
 from cxr_tutorial.train.objectives import consistency_loss, mean_over, segmentation_terms
+from cxr_tutorial.train.recipe import Budget, Recipe
 
 
 def fit_mean_teacher(

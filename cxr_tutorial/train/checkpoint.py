@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from cxr_tutorial.errors import InputError
+from cxr_tutorial.files import whole_file
 from cxr_tutorial.nets.discriminator import Discriminator
 from cxr_tutorial.nets.segmentor import Segmentor
 
@@ -21,16 +21,13 @@ Net = TypeVar("Net", Segmentor, Discriminator)
 
 @contextmanager
 def _arriving(path: Path) -> Iterator[Path]:
-    """A file that gets its name when it is whole; what cannot be written leaves the file before it as it was."""
+    """`whole_file`, which says of what cannot be written why."""
     from safetensors import SafetensorError
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
     try:
-        yield unfinished
-        os.replace(unfinished, path)
+        with whole_file(path) as unfinished:
+            yield unfinished
     except (OSError, RuntimeError, SafetensorError) as error:
-        unfinished.unlink(missing_ok=True)
         raise InputError(f"{path} could not be written ({error}): is the disk full, or read-only?") from error
 
 

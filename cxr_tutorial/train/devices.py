@@ -24,7 +24,7 @@ def start_fabric(accelerator: str, devices: int, precision: str) -> Fabric:
 
     Parameters
     ----------
-    accelerator, devices, precision : see `loop.Recipe`.
+    accelerator, devices, precision : see `recipe.Recipe`.
 
     Raises
     ------

@@ -9,8 +9,9 @@ from torch import nn
 
 from cxr_tutorial.data.batches import CachedSet
 from cxr_tutorial.losses import get_loss
-from cxr_tutorial.train.loop import Budget, Fit, Learner, Loop, Model, Recipe, Watch
+from cxr_tutorial.train.loop import Fit, Learner, Loop, Model, Watch
 from cxr_tutorial.train.objectives import segmentation_terms
+from cxr_tutorial.train.recipe import Budget, Recipe
 
 OnLog = Callable[[int, nn.Module], dict[str, float]]
 

@@ -30,6 +30,7 @@ from cxr_tutorial.data import Examples, cache, load_jsrt
 from cxr_tutorial.data.images import resize_mask
 from cxr_tutorial.data.splits import public_split
 from cxr_tutorial.evaluate import evaluate, predict_logits, summarize
+from cxr_tutorial.files import whole_folder
 from cxr_tutorial.nets import WIDTHS, SegmentorOutput, build_segmentor
 from cxr_tutorial.results import (
     Record,
@@ -37,7 +38,6 @@ from cxr_tutorial.results import (
     load_records,
     provenance,
     read_curve,
-    whole_folder,
     write_record,
     write_table,
 )

@@ -22,8 +22,9 @@ import torch
 from cxr_tutorial.data import cache, load_jsrt, load_montgomery, load_shenzhen, load_synthetic
 from cxr_tutorial.data.batches import STRONG_AUGMENTATION
 from cxr_tutorial.evaluate import evaluate, summarize
+from cxr_tutorial.files import whole_folder
 from cxr_tutorial.nets import build_segmentor
-from cxr_tutorial.results import Record, describe_device, provenance, whole_folder, write_record, write_table
+from cxr_tutorial.results import Record, describe_device, provenance, write_record, write_table
 from cxr_tutorial.train import Recipe, fit_segmentor, save_weights
 
 SIZE = 128
