@@ -4,14 +4,18 @@ Standard input: a JSON object with the code `cells`, what `confine` needs, and l
 argument gets one JSON line for each cell: its outputs; or `{"end": why}`. The kernel is another process, confined; it
 cannot reach that descriptor.
 """
+# ruff: noqa: E402
 
 from __future__ import annotations
+
+import sys
+
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # a second to import, for addresses no notebook has
 
 import contextlib
 import ctypes
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any

@@ -82,6 +82,19 @@ def with_shared_norm(model: nn.Module, fabric: Fabric) -> nn.Module:
     return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
+def compiled(model: nn.Module, device: torch.device) -> nn.Module:
+    """`torch.compile(model)`, tried on something small before: the model itself is rewritten in its first step."""
+    try:
+        torch.compile(torch.sin)(torch.ones(2, device=device))
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"torch.compile does not work on this machine's {device.type}: {reason}; install what it names "
+            "(on a CPU a C++ compiler such as g++, on a GPU Triton and a C compiler), or train without compile"
+        ) from error
+    return torch.compile(model)  # type: ignore[return-value]
+
+
 def rows_where(x: Tensor, keep: Tensor) -> Tensor:
     """`x[keep]` for a mask `keep` on the CPU; a GPU is not waited for.
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from cxr_tutorial.data.batches import Batch, Batches, CachedSet
 from cxr_tutorial.machine import keep_freed_memory
 from cxr_tutorial.train.checkpoint import load_checkpoint, save_checkpoint
-from cxr_tutorial.train.devices import start_fabric, with_shared_norm
+from cxr_tutorial.train.devices import compiled, start_fabric, with_shared_norm
 from cxr_tutorial.train.recipe import Budget, Recipe
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -153,7 +152,7 @@ class Loop:
             optimizer = torch.optim.AdamW(
                 model.parameters(), lr=one.learning_rate, weight_decay=one.weight_decay, betas=one.betas, fused=True
             )
-            run: Any = torch.compile(model) if recipe.compile else model
+            run: Any = compiled(model, self.fabric.device) if recipe.compile else model
             self.models[name], self._optimizers[name] = self.fabric.setup(run, optimizer)  # process 0's weights for all
             self.means[name] = deepcopy(model).eval()
         self._moving = list(zip(*map(_by_kind, (self.means.values(), self._bare.values())), strict=True))
@@ -282,10 +281,10 @@ class Loop:
     def _move_means(self) -> None:
         """Running means that follow closely at first: decay min(ema, (1 + n) / (10 + n)) after n steps, at first 0."""
         decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step)) if self.step else 0.0
-        (means, weights), (seen, counted) = self._moving
+        (means, weights), (copies, present) = self._moving
         torch._foreach_lerp_(means, weights, 1 - decay)
-        if seen:
-            torch._foreach_copy_(seen, counted)
+        if copies:
+            torch._foreach_copy_(copies, present)
 
     def _look(self) -> None:
         watch = self.watch
@@ -323,10 +322,15 @@ class Loop:
 
 
 def _by_kind(models: Iterable[nn.Module]) -> tuple[list[Tensor], list[Tensor]]:
-    """Weights and statistics of all the models, and their counters, such as of batches seen."""
-    tensors = [one for model in models for one in chain(model.parameters(), model.buffers())]
-    real = [one for one in tensors if one.is_floating_point()]
-    return real, [one for one in tensors if not one.is_floating_point()]
+    """What has a mean, weights and statistics; and what has none: counters, the unit vectors of a spectral norm."""
+    averaged: list[Tensor] = []
+    copied: list[Tensor] = []
+    for model in models:
+        averaged += list(model.parameters())
+        for name, buffer in model.named_buffers():
+            statistic = name.endswith(("running_mean", "running_var"))
+            (averaged if statistic else copied).append(buffer)
+    return averaged, copied
 
 
 def _schedule(done: float, warmup: float) -> float:

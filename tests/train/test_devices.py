@@ -172,6 +172,28 @@ def test_compiled_networks_train_alike_and_are_kept_as_they_were(data, tmp_path)
     assert torch.load(file, weights_only=True)["models"]["segmentor"].keys() == plain.model.state_dict().keys()
 
 
+def test_without_a_compiler_compile_says_so_in_one_line(tmp_path):
+    nothing = {"CXX": str(tmp_path / "g++"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "kernels")}
+    asked = ["--size", "16", "--widths", "tiny", "--steps", "1", "--accelerator", "cpu", "--compile"]
+    command = [sys.executable, "-m", "cxr_tutorial", "train", *asked, "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, env=os.environ | nothing, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "torch.compile does not work" in done.stderr
+    assert "g++" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_unit_vectors_of_a_spectral_norm_are_not_averaged(data):
+    torch.manual_seed(0)
+    D = Discriminator(widths=(4, 8), norm="none", spectral_norm=True)
+    recipe = replace(PLAIN, ema=0.9, learning_rate=0.05)
+    fit_appaunet(nets("group")[0], D, data, steps=8, recipe=recipe, game=GAME, progress=False)
+    vectors = [one for name, one in D.named_buffers() if name.endswith(("._u", "._v"))]
+    assert vectors
+    torch.testing.assert_close(torch.stack([one.norm() for one in vectors]), torch.ones(len(vectors)))
+
+
 # ---- several processes
 
 SCRIPT = """
