@@ -35,7 +35,7 @@ def predict_logits(
 
     Raises
     ------
-    InputError : a size below 16.
+    InputError : a size below 16, or a net that draws several masks.
     """
     if size < 16:
         raise InputError(f"the size of the training is at least 16 pixels per side, got {size}")
@@ -47,6 +47,11 @@ def predict_logits(
         with torch.inference_mode():
             image = standardize(torch.from_numpy(small).unsqueeze(1).to(device))
             logits = model(image).logits.float().cpu()
+        if logits.shape[1] != 1:
+            raise InputError(
+                f"the net draws {logits.shape[1]} masks, an example has one: call the net itself, on pictures that "
+                "went through `data.images.standardize`, and compare mask by mask with `metrics`"
+            )
         for example, one in zip(some, logits, strict=True):
             native = F.interpolate(one[None], example.image.shape, mode="bilinear", align_corners=False)
             yield example, native[0, 0]
@@ -57,8 +62,9 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Compare the model's mask with the true one on every example that has a mask.
 
-    Masks are compared at the picture's own size. Distances (`hd`, `hd95`, `assd`) are in millimetres
-    where the example's spacing is known, else in pixels; the row's `unit` says which.
+    Masks are compared at the picture's own size, which is why it reads the examples and not their cache. Distances
+    (`hd`, `hd95`, `assd`) are in millimetres where the example's spacing is known, else in pixels; the row's `unit`
+    says which.
 
     Parameters
     ----------
@@ -77,6 +83,11 @@ def evaluate(
 
     Introduced in chapter 6.
     """
+    if not isinstance(examples, Examples):
+        raise InputError(
+            f"masks are compared at the pictures' own size, so evaluate reads Examples, got {type(examples).__name__}: "
+            "give what `cache` was made of"
+        )
     with_mask = examples.subset(i for i, known in enumerate(examples.has_mask) if known)
     if not len(with_mask) or not 0 < threshold < 1:
         raise InputError(
@@ -190,7 +201,10 @@ def summarize_classes(rows: Sequence[dict[str, Any]], seed: int = 0) -> dict[str
     """
     z, score = np.array([row["label"] for row in rows]), np.array([row["score"] for row in rows])
     if set(z.tolist()) != {0, 1}:
-        raise InputError(f"AUC needs pictures of both classes, 0 and 1; these are of {sorted(set(z.tolist()))}")
+        raise InputError(
+            f"AUC needs pictures of both classes, 0 and 1, and no others; these are of {sorted(set(z.tolist()))}; "
+            "of more classes, compare `label` with `named` in the rows"
+        )
     figures: dict[str, Callable[[Sequence[int], NDArray[np.float64]], float]] = {
         "auc": auc,
         "balanced_accuracy": balanced_accuracy,

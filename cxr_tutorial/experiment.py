@@ -206,7 +206,7 @@ def by_source(part: str, examples: Examples) -> dict[str, Examples]:
 
 
 def run(config: Config, out: str | Path, progress: bool = True) -> Record:
-    """Train, evaluate and write the record `out`; an interrupted run goes on where it was.
+    """Train, evaluate and write the record `out`; an interrupted run goes on from its last checkpoint.
 
     `out` then holds `run.json`, `metrics.json`, `per_image.csv`, `weights.safetensors` and `history.csv`; after a
     training of D also `classes.csv` (what D says of each picture, by the mask it is shown) and

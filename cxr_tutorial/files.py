@@ -50,7 +50,10 @@ def whole_folder(target: str | Path) -> Iterator[Path]:
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise InputError(f"{target} is there already: choose another folder, or remove it first")
     unfinished = target.with_name(f".{target.name}.unfinished")
-    unfinished.mkdir(parents=True, exist_ok=True)
+    try:
+        unfinished.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {target} cannot be made ({error.strerror}): choose another") from error
     yield unfinished
     os.replace(unfinished, target)
 

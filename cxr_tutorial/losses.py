@@ -8,7 +8,8 @@ $$TP=\sum_i p_i y_i,\qquad FP=\sum_i p_i(1-y_i),\qquad FN=\sum_i(1-p_i)y_i$$
 
 All losses share these parameters:
 
-* `logits`: (N, C, H, W), floating point, **before** the sigmoid; any number of spatial axes works.
+* `logits`: (N, C, H, W), floating point, **before** the sigmoid; any number of spatial axes works, so (N, H, W) is
+  taken for H channels of rows: pictures without a channel axis need one, `logits[:, None]`.
 * `target`: (N, C, H, W) in [0, 1], bool, integer or float, soft masks included; one class in each channel.
 * `reduction`: every loss is first one value for each sample and channel, (N, C); `"none"` returns these,
   `"mean"` and `"sum"` reduce them to a scalar.
@@ -423,9 +424,10 @@ def _rows(logits: Tensor, target: Tensor, *, batch: bool = False, blind: bool = 
     `blind`: the loss learns nothing from empty masks, which is said where a batch holds no other.
     """
     if logits.shape != target.shape or logits.ndim < 3 or 0 in logits.shape:
+        advice = "; mask[:, None] adds a channel axis" if target.ndim != logits.ndim or target.ndim < 3 else ""
         raise InputError(
             f"logits {tuple(logits.shape)} and target {tuple(target.shape)}: expected the same shape "
-            f"(N, C, H, W) with at least one pixel; mask[:, None] adds a channel axis"
+            f"(N, C, H, W) with at least one pixel, C masks for C outputs of the net{advice}"
         )
     if not logits.is_floating_point():
         raise InputError(f"logits are {logits.dtype}: expected a floating point type, before the sigmoid")
@@ -435,7 +437,7 @@ def _rows(logits: Tensor, target: Tensor, *, batch: bool = False, blind: bool = 
     y = target.to(s.dtype)
     if not torch.compiler.is_compiling():
         least, most = torch.stack(y.aminmax()).tolist()
-        if not (least >= 0 and most <= 1):
+        if not (least >= -1e-6 and most <= 1 + 1e-6):  # a mask that was resized may be off by a rounding
             raise InputError(
                 f"target values lie in [{least:g}, {most:g}]: expected [0, 1]; divide a 0/255 mask by 255, "
                 f"and leave out the samples without a mask (NaN)"

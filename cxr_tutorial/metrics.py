@@ -233,7 +233,10 @@ def paired_wilcoxon(a: ArrayLike, b: ArrayLike) -> PairedTest:
 def _masks(prediction: ArrayLike, truth: ArrayLike) -> tuple[Mask, Mask]:
     p, g = np.asarray(prediction), np.asarray(truth)
     if p.dtype != bool or g.dtype != bool or p.ndim != 2 or p.shape != g.shape:
-        raise InputError(f"expected two bool masks (H, W) of one size, got {p.dtype} {p.shape} and {g.dtype} {g.shape}")
+        raise InputError(
+            f"expected two bool masks (H, W) of one size, got {p.dtype} {p.shape} and {g.dtype} {g.shape}: cut "
+            "probabilities with `> 0.5`, logits with `> 0`, and give one picture and one mask of it at a time"
+        )
     return np.ascontiguousarray(p), np.ascontiguousarray(g)
 
 

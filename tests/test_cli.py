@@ -3,9 +3,13 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import cxr_tutorial
+from cxr_tutorial.data import load_synthetic
+from cxr_tutorial.metrics import dice
 
 TINY = ["--size", "32", "--widths", "4,8,16", "--steps", "2", "--batch-size", "4"]
 
@@ -90,3 +94,37 @@ def test_in_a_shell_a_mistake_is_one_line_and_status_2():
     assert done.stdout == ""
     assert done.stderr.startswith("cxr-tutorial: absent.safetensors")
     assert "Traceback" not in done.stderr
+
+
+def test_predict_draws_what_it_can_and_names_the_rest(command, tmp_path):
+    for i, example in enumerate(load_synthetic()[:2]):
+        file = tmp_path / "xrays" / ("sub" * i) / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.uint8(255 * example.image)).save(file)
+    (tmp_path / "xrays" / "cut off.png").write_bytes(b"\x89PNG")
+    done = command("predict", "xrays", status=2)
+    assert "2 masks drawn in lungs" in done.stdout
+    assert "passed over" in done.stderr
+    assert "cut off.png cannot be decoded" in done.stderr
+    for i, example in enumerate(load_synthetic()[:2]):
+        drawn = np.asarray(Image.open(tmp_path / "lungs" / ("sub" * i) / f"{i}.png"))
+        assert set(np.unique(drawn)) == {0, 255}
+        assert dice(drawn > 127, example.mask) > 0.9
+    (tmp_path / "xrays" / "cut off.png").unlink()
+    assert "0 masks drawn in lungs, 2 were there already" in command("predict", "xrays").stdout
+
+
+def test_an_interrupted_training_says_how_it_goes_on(command, monkeypatch):
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cxr_tutorial.experiment.run", stopped)
+    assert "the same command goes on" in command("train", "--out", "run", *TINY, status=130).stderr
+
+
+def test_where_nothing_can_be_written_is_told_before_the_work(command, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = command("train", "--out", "file/run", *TINY, status=2)
+    assert "file/run cannot be made (Not a directory): choose another" in done.stderr
+    (tmp_path / "tables").mkdir()
+    assert "name a CSV file" in command("evaluate", "absent", "--table", "tables", status=2).stderr

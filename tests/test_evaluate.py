@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from cxr_tutorial.data.batches import NO_AUGMENTATION, Augmentation
+from cxr_tutorial.data import load_synthetic
+from cxr_tutorial.data.batches import NO_AUGMENTATION, Augmentation, cache
 from cxr_tutorial.data.example import Entry, Example, Examples
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.evaluate import evaluate, evaluate_classes, predict_logits, summarize, summarize_classes
+from cxr_tutorial.nets import build_segmentor
 
 
 class Output(NamedTuple):
@@ -197,3 +199,12 @@ def test_intervals_of_auc_hold_what_a_peer_computes():
     assert found["mean"] == pytest.approx(roc_auc_score(z, [row["score"] for row in rows]))
     assert found["ci95"][0] < found["mean"] < found["ci95"][1]
     assert found["n"] == 60
+
+
+def test_what_cannot_be_compared_mask_by_mask_is_refused(tmp_path):
+    data = load_synthetic()[:2]
+    three = build_segmentor("unet", (4, 8), out_channels=3)
+    with pytest.raises(InputError, match="the net draws 3 masks, an example has one"):
+        evaluate(three, data, size=32)
+    with pytest.raises(InputError, match="evaluate reads Examples, got CachedSet: give what `cache` was made of"):
+        evaluate(build_segmentor("unet", (4, 8)), cache(data, 32, tmp_path), size=32)

@@ -334,6 +334,8 @@ def test_bad_options_are_named(name, options, words):
     [
         (torch.zeros(2, 1, 4, 4), torch.zeros(2, 4, 4), "expected the same shape"),
         (torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 1, 4), "expected the same shape"),
+        (torch.zeros(2, 3, 4, 4), torch.zeros(2, 1, 4, 4), "C masks for C outputs of the net$"),
+        (torch.zeros(2, 1, 4, 4), torch.full((2, 1, 4, 4), 1.001), r"\[1.001, 1.001\]"),
         (torch.zeros(4, 4), torch.zeros(4, 4), "channel axis"),
         (torch.zeros(0, 1, 4, 4), torch.zeros(0, 1, 4, 4), "at least one pixel"),
         (torch.zeros(2, 1, 4, 4), torch.full((2, 1, 4, 4), 255), "divide a 0/255 mask by 255"),
@@ -385,3 +387,10 @@ def test_function_transforms():
     logits, target = draw(2, 1, 4, 4)
     slope = torch.func.grad(lambda s: cross_entropy_tversky(s, target))(logits)
     torch.testing.assert_close(slope, gradient(cross_entropy_tversky, logits, target))
+
+
+@every_loss
+def test_a_mask_that_was_resized_may_leave_the_range_by_a_rounding(loss):
+    logits = torch.randn(1, 1, 4, 4)
+    whole = torch.ones(1, 1, 4, 4)
+    torch.testing.assert_close(loss(logits, whole * (1 + 2.4e-7)), loss(logits, whole), rtol=0, atol=1e-4)

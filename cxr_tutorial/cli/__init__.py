@@ -10,7 +10,7 @@ import typer
 import cxr_tutorial
 from cxr_tutorial.cli import classroom, data, grid, results
 from cxr_tutorial.cli.run import run
-from cxr_tutorial.cli.train import evaluate, train
+from cxr_tutorial.cli.train import evaluate, predict, train
 from cxr_tutorial.errors import InputError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command()(train)
 app.command()(evaluate)
+app.command()(predict)
 app.command()(run)
 app.add_typer(grid.app, name="grid")
 app.add_typer(results.app, name="results")

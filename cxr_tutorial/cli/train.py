@@ -1,13 +1,16 @@
-"""`cxr-tutorial train` and `evaluate`."""
+"""`cxr-tutorial train`, `evaluate` and `predict`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cxr_tutorial.errors import InputError
+
+if TYPE_CHECKING:
+    from cxr_tutorial.nets import Segmentor
 
 
 def train(
@@ -72,7 +75,7 @@ def train(
         bool, typer.Option(help="On several CUDA devices: batch normalisation over all of them.")
     ] = False,
 ) -> None:
-    """Train a network and write the record of the run; an interrupted run goes on if called again.
+    """Train a network and write the record of the run; an interrupted run goes on from its last checkpoint.
 
     Without --steps, --epochs or --seconds it trains for 60 seconds.
     """
@@ -80,6 +83,7 @@ def train(
     from cxr_tutorial.data.batches import AUGMENTATIONS
     from cxr_tutorial.experiment import run
     from cxr_tutorial.train import Recipe
+    from cxr_tutorial.train.loop import Watch
 
     if augmentation not in AUGMENTATIONS:
         raise InputError(f"unknown augmentation {augmentation!r}: choose one of {', '.join(AUGMENTATIONS)}")
@@ -122,7 +126,12 @@ def train(
         lungs_size=lungs_size,
         views=views,
     )
-    record = run(config, out)
+    try:
+        record = run(config, out)
+    except KeyboardInterrupt:
+        every = Watch.checkpoint_seconds
+        typer.echo(f"stopped; the same command goes on from the last checkpoint, one every {every:g} s", err=True)
+        raise typer.Exit(130) from None
     for part, summary in record.metrics.items():
         typer.echo(f"{part:22} {_line(summary)}")
     typer.echo(f"record in {out}")
@@ -141,17 +150,72 @@ def evaluate(
     """Compare a trained segmentor's masks with the true ones, on every picture that has a mask."""
     from cxr_tutorial import evaluate as compare
     from cxr_tutorial.experiment import load
-    from cxr_tutorial.results import read_record, write_table
+    from cxr_tutorial.results import write_table
+
+    if table and table.is_dir():
+        raise InputError(f"--table {table} is a folder: name a CSV file")
+    model, size = _trained(weights, size)
+    rows = compare.evaluate(model, load(data, root), size=size)
+    typer.echo(f"{data:12} {_line(compare.summarize(rows))}")
+    if table:
+        write_table(table, rows)
+
+
+def predict(
+    pictures: Annotated[Path, typer.Argument(help="An X-ray or a folder of them: PNG, JPEG, TIFF, DICOM, JSRT .IMG.")],
+    out: Annotated[Path, typer.Option(help="Folder for the masks.")] = Path("lungs"),
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="A .safetensors file of `train`, or the folder of its record; default the net that ships."),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Pixels per side the weights were trained at; default what their record says, or 128."),
+    ] = None,
+) -> None:
+    """Draw the lungs: one PNG, 0 and 255, for every X-ray, of its size and called as it.
+
+    Masks that are there already stay. Files that cannot be read are named and passed over; the exit status is 2 then.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from cxr_tutorial.data import load_folder
+    from cxr_tutorial.evaluate import predict_logits
+    from cxr_tutorial.experiment import SYNTHETIC_WEIGHTS
+    from cxr_tutorial.files import whole_file
+
+    model, size = _trained(weights or SYNTHETIC_WEIGHTS, size)
+    examples = load_folder(pictures)
+    drawn = left = unread = 0
+    for i, name in enumerate(examples.ids):
+        file = out / f"{name}.png"
+        if file.exists():
+            left += 1
+            continue
+        try:
+            [(_, logits)] = predict_logits(model, examples.subset([i]), size)
+        except InputError as error:
+            typer.echo(f"passed over: {error}", err=True)
+            unread += 1
+            continue
+        with whole_file(file) as arriving:
+            Image.fromarray(np.uint8(255) * (logits > 0).numpy()).save(arriving, format="png")
+        drawn += 1
+    typer.echo(f"{drawn} masks drawn in {out}" + (f", {left} were there already" if left else ""))
+    if unread:
+        raise typer.Exit(2)
+
+
+def _trained(weights: Path, size: int | None) -> tuple[Segmentor, int]:
+    """The net and the size it was trained at: what is said, what its record says, or 128."""
+    from cxr_tutorial.results import read_record
     from cxr_tutorial.train import load_weights
 
     home = weights if weights.is_dir() else weights.parent
     if size is None:
         size = read_record(home).config["size"] if weights.is_dir() or (home / "run.json").exists() else 128
-    model = load_weights(weights / "weights.safetensors" if weights.is_dir() else weights)
-    rows = compare.evaluate(model, load(data, root), size=size)
-    typer.echo(f"{data:12} {_line(compare.summarize(rows))}")
-    if table:
-        write_table(table, rows)
+    return load_weights(weights / "weights.safetensors" if weights.is_dir() else weights), size
 
 
 def _widths(text: str) -> str | tuple[int, ...]:

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from cxr_tutorial.data.example import Examples
+from cxr_tutorial.data.example import Entry, Example, Examples
 from cxr_tutorial.data.images import mask_coverage, resize_image, standardize
 from cxr_tutorial.errors import InputError
 
@@ -109,6 +110,12 @@ class CachedSet:
         return [place[name] for name in wanted]
 
 
+def check_cached(data: CachedSet) -> None:
+    """Refuse what is not a `CachedSet`, such as the examples that one is made of."""
+    if not isinstance(data, CachedSet):
+        raise InputError(f"training reads a CachedSet, got {type(data).__name__}: give cache(examples, size)")
+
+
 def cache(examples: Examples, size: int, folder: str | Path | None = None) -> CachedSet:
     """Decode `examples` once into a memory-mapped square cache and return it.
 
@@ -123,7 +130,8 @@ def cache(examples: Examples, size: int, folder: str | Path | None = None) -> Ca
 
     Raises
     ------
-    InputError : the set is empty or `size` is below 16.
+    InputError : the set is empty or `size` is below 16; two entries have one id; an example is not what `Example` says
+        (grey values in [0, 1], a bool mask of the picture's size).
 
     Introduced in chapter 1.
     """
@@ -132,7 +140,14 @@ def cache(examples: Examples, size: int, folder: str | Path | None = None) -> Ca
             f"cannot cache {len(examples)} examples of {examples.name!r} at size {size}: need >= 1 at >= 16"
         )
     root = Path(folder or os.environ.get("CXR_CACHE") or Path.home() / ".cache" / "cxr_tutorial")
-    known = [[e.source, e.id, e.version, e.has_mask, *map(str, e.files)] for e in examples.entries]
+    twice = [name for name, count in Counter(examples.ids).items() if count > 1]
+    if twice:
+        raise InputError(f"{examples.name} has two examples called {twice[0]!r}: ids are names, give each its own")
+    versions = [e.version if e.version or e.files else _pixels(examples[i]) for i, e in enumerate(examples.entries)]
+    known = [
+        [e.source, e.id, version, e.has_mask, *map(str, e.files)]
+        for e, version in zip(examples.entries, versions, strict=True)
+    ]
     key = hashlib.sha256(json.dumps([CACHE_FORMAT, size, known]).encode()).hexdigest()[:20]
     home = root / f"{examples.name.replace('/', '-')[:40]}-{size}-{key}"
     if not home.is_dir():
@@ -147,6 +162,31 @@ def cache(examples: Examples, size: int, folder: str | Path | None = None) -> Ca
     )
 
 
+def _pixels(example: Example) -> str:
+    parts = (np.ascontiguousarray(part).tobytes() for part in (example.image, example.mask) if part is not None)
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def _check(entry: Entry, example: Example) -> None:
+    """Refuse an example whose arrays are not what `Example` says."""
+    image, mask, name = example.image, example.mask, f"{entry.source} {entry.id}"
+    if image.ndim != 2 or not image.size or not np.issubdtype(image.dtype, np.floating):
+        raise InputError(f"{name}: the picture is {image.dtype} {image.shape}: expected float32 (H, W)")
+    if not (image.min() >= -1e-6 and image.max() <= 1 + 1e-6):  # a NaN is neither
+        raise InputError(
+            f"{name}: grey values lie in [{image.min():g}, {image.max():g}]: expected [0, 1]; divide by 255?"
+        )
+    if (mask is not None) != entry.has_mask:
+        raise InputError(f"{name}: has_mask is {entry.has_mask}, but its mask is {'None' if mask is None else 'there'}")
+    if mask is not None and (mask.shape != image.shape or mask.dtype != bool):
+        raise InputError(
+            f"{name}: the mask is {mask.dtype} {mask.shape}, its picture {image.shape}: expected a bool mask of the "
+            "same size, such as `values > 127`; a set holds one mask a picture (for several, write the loop yourself)"
+        )
+    if not (example.label is None or (isinstance(example.label, int | np.integer) and example.label >= 0)):
+        raise InputError(f"{name}: the label is {example.label!r}: expected 0, 1, ... or None")
+
+
 def _write_cache(examples: Examples, size: int, home: Path) -> None:
     home.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=home.parent))
@@ -155,7 +195,8 @@ def _write_cache(examples: Examples, size: int, home: Path) -> None:
         shape = (len(examples), size, size)
         images = _reserve(unfinished / "images.npy", shape)
         coverage = _reserve(unfinished / "coverage.npy", shape)
-        for i, example in enumerate(examples):
+        for i, (entry, example) in enumerate(zip(examples.entries, examples, strict=True)):
+            _check(entry, example)
             images[i] = np.rint(255 * np.clip(resize_image(example.image, (size, size)), 0, 1))
             if example.mask is not None:
                 coverage[i] = mask_coverage(example.mask, (size, size))
@@ -345,6 +386,7 @@ class Batches:
     first_stream: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
+        check_cached(self.data)
         if self.batch_size < 1 or self.seed < 0:
             raise InputError(f"batch_size must be >= 1 and seed >= 0, got {self.batch_size} and {self.seed}")
         what = ("with a mask", "without a mask") if self.first_stream is None else ("in stream 1", "in stream 2")

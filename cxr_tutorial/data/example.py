@@ -36,7 +36,8 @@ class Example:
     ----------
     image : (H, W) float32 in [0, 1]; air is dark and bone is light.
     mask : (H, W) bool, both lungs in one, or None where no mask exists.
-    label : 0 = no finding, 1 = finding (TB or nodule), None = unknown.
+    label : 0 = no finding, 1 = finding (TB or nodule), None = unknown. Training takes more classes, 2, 3, ...; the
+        figures of `evaluate.summarize_classes` are for two.
     id : the file's own name without its ending.
     patient : examples of one patient share it; splits keep them together.
     source : the data set, such as `"jsrt"`.
@@ -61,7 +62,8 @@ class Entry:
     """What is known of an example before a pixel is decoded.
 
     `version` changes when the pixels behind the entry change (file sizes and times, or a generator's
-    parameters): the cache in `batches` is keyed by it.
+    parameters): the cache in `batches` is keyed by it, and by the pixels themselves where there is neither a version
+    nor a file.
 
     Introduced in chapter 1.
     """

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from cxr_tutorial.data.example import Entry, Example, Examples
 from cxr_tutorial.data.images import DICOM_SUFFIXES, PICTURE_SUFFIXES, dicom_spacing, is_dicom, read_grey
-from cxr_tutorial.data.layout import files_below, fingerprint, index_masks, read_lungs
+from cxr_tutorial.data.layout import composed, files_below, fingerprint, index_masks, read_lungs
 from cxr_tutorial.errors import InputError
 
+NEARLY_MASKS = ("mask", "label", "labels", "segmentation", "segmentations", "ground_truth")
 SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES, ".img")
 
 
@@ -57,9 +58,10 @@ def load_folder(path: str | Path) -> Examples:
     def entry(picture: Path) -> Entry:
         stem = _stem(picture, top)
         name = stem if stems[stem] == 1 else picture.relative_to(top)
-        key = stem.as_posix() if stem.as_posix() in masks else stem.name
+        key = composed(stem.as_posix() if composed(stem.as_posix()) in masks else stem.name)
         mask = masks.get(key)
-        alike = stems[stem] if key == stem.as_posix() else sum(stems[one] for one in stems if one.name == key)
+        whole = key == composed(stem.as_posix())
+        alike = stems[stem] if whole else sum(stems[one] for one in stems if composed(one.name) == key)
         if mask and alike > 1:
             raise InputError(
                 f"{mask} could be the mask of {alike} pictures called {key} in {top}: put each mask into a subfolder "
@@ -79,6 +81,12 @@ def load_folder(path: str | Path) -> Examples:
         warnings.warn(
             f"{len(left)} of {len(masks)} masks are of no picture in {top}, the first is {left[0]}: a mask is called "
             "as its picture, capital letters and subfolders included",
+            stacklevel=2,
+        )
+    odd = [picture for picture in pictures if picture.parent != top and picture.parent.name.lower() in NEARLY_MASKS]
+    if odd:
+        warnings.warn(
+            f"{len(odd)} files in {odd[0].parent} are taken for X-rays: if they are masks, call their folder masks",
             stacklevel=2,
         )
     return Examples(entries, _read, "folder", f"{len(entries)} files of {top.name}")
@@ -108,7 +116,7 @@ def _masks(top: Path) -> dict[str, Path]:
     }
     for folder in folders:
         home = folder.parent.relative_to(top)
-        masks |= {(home / name).as_posix(): mask for name, mask in index_masks([folder]).items()}
+        masks |= {composed((home / name).as_posix()): mask for name, mask in index_masks([folder]).items()}
     return masks
 
 

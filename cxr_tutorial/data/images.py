@@ -113,7 +113,8 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
     Raises
     ------
     InputError
-        As for `read_grey`; the file holds grey values, but none above the middle: a map of labels, or a dark colour.
+        As for `read_grey`; the file holds grey values, but none above the middle: a map of labels, or a dark colour;
+        or one colour alone under a transparency that varies.
 
     >>> from tempfile import NamedTemporaryFile; from PIL import Image
     >>> with NamedTemporaryFile(suffix=".png") as file:
@@ -123,6 +124,11 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
     """
     grey = read_grey(path)
     top = grey.max()
+    if grey.min() == top and _varies_in_transparency(Path(path)):
+        raise InputError(
+            f"{path} is of one colour, and its transparency varies: expected a mask of 0 and 255; save the "
+            "transparency as grey values"
+        )
     if top <= 1.5 / 255:
         return grey > 0
     if top <= 0.5:
@@ -131,6 +137,15 @@ def read_mask(path: str | Path) -> NDArray[np.bool_]:
             "and 255; if it numbers several regions, save those that count as 255 and all else as 0"
         )
     return grey > 0.5
+
+
+def _varies_in_transparency(path: Path) -> bool:
+    from PIL import Image
+
+    if is_dicom(path) or path.suffix.lower() == ".img":
+        return False
+    with Image.open(path) as picture:
+        return "A" in picture.getbands() and len(set(picture.getchannel("A").getextrema())) > 1
 
 
 def read_size(path: str | Path) -> tuple[int, int] | None:

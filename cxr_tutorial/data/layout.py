@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,11 +90,16 @@ def index_masks(folders: Iterable[Path]) -> dict[str, Path]:
     for folder in folders:
         for path in files_below(folder):
             if path.suffix.lower() in PICTURE_SUFFIXES:
-                name = path.relative_to(folder).with_name(path.stem.removesuffix("_mask")).as_posix()
+                name = composed(path.relative_to(folder).with_name(path.stem.removesuffix("_mask")).as_posix())
                 if name in masks and folder in masks[name].parents:
                     raise InputError(f"{masks[name]} and {path} are both called as masks of {name}: keep one of them")
                 masks[name] = path
     return masks
+
+
+def composed(name: str) -> str:
+    """The name with each accent in one character with its letter: archives made on a Mac hold two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def fingerprint(files: Iterable[Path]) -> str:

@@ -65,10 +65,18 @@ class Segmentor(nn.Module):
 
     Notes
     -----
+    Pictures go in as they did in training: `data.batches` squeezes each to a square of the training's size and brings
+    it to mean 0 and deviation 1 (`data.images.standardize`). The weights do not hold that size.
+    `evaluate.predict_logits` does all of it.
+
     Any H, W >= 16 works: the picture is padded at the bottom and right by repeating its edge, up to a
-    multiple of `2 ** (len(widths) - 1)`, and the logits are cropped back. (Normalisation of a single picture, or by
-    `"instance"`, needs several pixels at the deepest level to *train*: with five levels H or W > 16.) The weights lie
-    in `channels_last` memory order, the fastest in training and in use: a convolution answers in its weights' order.
+    multiple of `2 ** (len(widths) - 1)`, and the logits are cropped back. So it is in ONNX with dynamic H and W; a
+    program of `torch.export` keeps the parity of its example's sides, and can be saved only if a module around this
+    one returns `S(image).logits`, since the output is a named tuple. (Normalisation of a single picture, or by
+    `"instance"`, needs several pixels at the deepest level to *train*: with five levels H or W > 16.)
+
+    The weights lie in `channels_last` memory order, the fastest in training and in use: a convolution answers in its
+    weights' order.
 
     Source: the three ideas are the paper's (abstract); that all eight nets are one class with three
     flags, the widths and the summing rule are this project's reading (see the paper-to-code map).

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from cxr_tutorial.data.batches import Batch, CachedSet, perturb
+from cxr_tutorial.data.batches import Batch, CachedSet, check_cached, perturb
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.losses import get_loss
 from cxr_tutorial.nets.discriminator import Discriminator
@@ -290,6 +290,7 @@ def fit_appaunet(
 
 def check_classes(data: CachedSet, discriminator: Discriminator) -> None:
     """Refuse classes that D does not know."""
+    check_cached(data)
     if data.labels.max(initial=-1) >= discriminator.num_classes:
         raise InputError(
             f"the data has class {data.labels.max()}, but D knows {discriminator.num_classes} classes, from 0"

@@ -42,6 +42,8 @@ def load_checkpoint(path: Path, run: dict[str, Any]) -> dict[str, Any]:
 
     `run` is what makes two trainings the same (recipe, budget, data fingerprint).
     """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: a checkpoint is one file, such as {path / 'checkpoint.pt'}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         known = dict(state["run"])
@@ -76,13 +78,27 @@ def digest(model: Segmentor | Discriminator) -> str:
 def save_weights(path: str | Path, model: Segmentor | Discriminator) -> None:
     """Write a network's weights, with what is needed to build it again, as one safetensors file.
 
+    What it does not hold is how pictures were prepared: the size of the training, and `data.images.standardize`.
+
+    Raises
+    ------
+    InputError : something else than these networks, compiled or not, such as a `Fit` (its `model` is one); the file
+        cannot be written.
+
     Introduced in chapter 9.
     """
     from safetensors.torch import save_file
 
-    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    plain = getattr(model, "_orig_mod", model)  # of torch.compile
+    kind = next((kind for kind in (Segmentor, Discriminator) if isinstance(plain, kind)), None)
+    if kind is None:
+        raise InputError(
+            f"{path}: save_weights writes a Segmentor or a Discriminator, got {type(model).__name__}: of a finished "
+            "training, give `fit.model`"
+        )
+    tensors = {name: value.contiguous() for name, value in plain.state_dict().items()}
     with _arriving(Path(path)) as unfinished:
-        save_file(tensors, unfinished, metadata={type(model).__name__.lower(): json.dumps(model.options)})
+        save_file(tensors, unfinished, metadata={kind.__name__.lower(): json.dumps(plain.options)})
 
 
 def load_weights(path: str | Path) -> Segmentor:

@@ -46,7 +46,7 @@ def start_fabric(accelerator: str, devices: int, precision: str) -> Fabric:
             strategy="ddp" if devices > 1 else "auto",
         )
         fabric.launch()
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
         advice = "; in a notebook only one device can be used: call `cxr-tutorial train --devices`" * (devices > 1)
         asked = f"{devices} x {accelerator!r} in {precision!r}"
         raise InputError(f"cannot train on {asked}: {error}{advice}") from error

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cxr_tutorial.data.batches import Batch, Batches, CachedSet
+from cxr_tutorial.errors import InputError
 from cxr_tutorial.machine import keep_freed_memory
 from cxr_tutorial.train.checkpoint import load_checkpoint, save_checkpoint
 from cxr_tutorial.train.devices import compiled, start_fabric, with_shared_norm
 from cxr_tutorial.train.recipe import Budget, Recipe
 
 Model = TypeVar("Model", bound=nn.Module)
-Look = Callable[[int, Mapping[str, nn.Module]], dict[str, float]]
+Look = Callable[[int, Mapping[str, nn.Module]], dict[str, float] | None]
 FETCH_EVERY = {"cpu": 1, "cuda": 50, "mps": 50}  # steps; fetching a term waits for the device
 
 
@@ -53,7 +54,8 @@ class Watch:
         from it, and ends with the same weights as one that was never interrupted (bit for bit on a CPU
         with a budget in steps or epochs).
     log_every, on_log : every so many steps, and after the last, `on_log(step, models)` is called with the
-        models that would be returned, by name; what it returns becomes a row of `Fit.looks`. The clock stands still.
+        models that would be returned, by name; what it returns, names with a number each or None, becomes a row of
+        `Fit.looks`. The clock stands still.
     progress : show a bar.
     """
 
@@ -62,6 +64,12 @@ class Watch:
     log_every: int = 0
     on_log: Look | None = None
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.on_log and self.log_every < 1:
+            raise InputError(
+                f"on_log is called every log_every steps, and log_every is {self.log_every}: give a number"
+            )
 
 
 @dataclass(frozen=True)
@@ -293,7 +301,10 @@ class Loop:
             self._fetch()
             seen = watch.on_log(self.step, {name: model.eval() for name, model in self.means.items()})
             plain = {int, float}  # NumPy's numbers could not be read back
-            numbers = {name: value if type(value) in plain else float(value) for name, value in seen.items()}
+            try:
+                numbers = {k: v if type(v) in plain else float(v) for k, v in (seen or {}).items()}
+            except (AttributeError, TypeError, ValueError) as error:
+                raise InputError(f"on_log returned {seen!r}: expected a dict of names and numbers, or None") from error
             self.looks.append({"step": self.step, "seconds": self.seconds} | numbers)
 
     def _parts(self) -> dict[str, Mapping[str, Any]]:

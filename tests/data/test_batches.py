@@ -190,3 +190,40 @@ def test_another_file_of_the_same_name_size_and_time_is_decoded(tmp_path):
 def test_batches_that_cannot_be_drawn_are_refused(folder, bad):
     with pytest.raises(InputError, match="batch_size must be >= 1 and seed >= 0"):
         Batches(cache(squares(), 16), **bad)
+
+
+def arrays(image, mask, label=0, known=True, ids=("a",)):
+    entries = tuple(Entry(one, one, "mine", label, known) for one in ids)
+    return Examples(entries, lambda e: Example(image, mask, e.label, e.id, e.patient, e.source), "mine")
+
+
+def test_arrays_without_file_or_version_are_known_by_their_pixels(folder):
+    grey, mask = np.full((20, 20), 0.2, np.float32), np.eye(20, dtype=bool)
+    one, other = cache(arrays(grey, mask), 16), cache(arrays(1 - grey, ~mask), 16)
+    assert one.images.max() < 60 < other.images.min()
+    assert one.coverage.mean() < other.coverage.mean()
+    masked = cache(arrays(grey, ~mask), 16)
+    assert not np.array_equal(one.coverage, masked.coverage)
+
+
+GREY, MASK = np.full((20, 20), 0.2, np.float32), np.eye(20, dtype=bool)
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        (arrays(255 * GREY, MASK), r"grey values lie in \[51, 51\]: expected \[0, 1\]"),
+        (arrays((255 * GREY).astype(np.uint8), MASK), "the picture is uint8"),
+        (arrays(np.where(MASK, np.nan, GREY), MASK), r"grey values lie in \[nan, nan\]"),
+        (arrays(GREY, MASK.astype(np.uint8) * 255), "expected a bool mask of the same size"),
+        (arrays(GREY, MASK[:10]), "expected a bool mask of the same size"),
+        (arrays(GREY, np.stack([MASK] * 3)), "a set holds one mask a picture"),
+        (arrays(GREY, None), "has_mask is True, but its mask is None"),
+        (arrays(GREY, MASK, label=1.7), "the label is 1.7"),
+        (arrays(GREY, MASK, ids=("a", "a")), "two examples called 'a'"),
+    ],
+)
+def test_examples_that_are_not_what_they_say_are_refused(folder, examples, message):
+    with pytest.raises(InputError, match=message):
+        cache(examples, 16)
+    assert not list(folder.iterdir())

@@ -1,5 +1,7 @@
 """Any folder: what counts as a picture, how it is called, where its mask is."""
 
+import unicodedata
+
 import numpy as np
 import pydicom
 import pytest
@@ -191,3 +193,16 @@ def test_masks_of_no_picture_are_told(tmp_path, darkroom):
     with pytest.warns(UserWarning, match=r"2 of 3 masks are of no picture in .*case1\.png: .* capital letters"):
         examples = load_folder(tmp_path)
     assert examples.has_mask == [True, False, False]
+
+
+def test_an_accent_in_one_character_or_in_two_is_the_same_name(tmp_path, darkroom):
+    darkroom.picture(tmp_path / unicodedata.normalize("NFD", "Müller.png"))
+    darkroom.mask(tmp_path / "masks" / unicodedata.normalize("NFC", "Müller.png"), "left")
+    assert load_folder(tmp_path)[0].mask is not None
+
+
+def test_masks_in_a_folder_of_another_name_are_asked_about(tmp_path, darkroom):
+    for place in ("a.png", "mask/a.png"):
+        darkroom.picture(tmp_path / place)
+    with pytest.warns(UserWarning, match="if they are masks, call their folder masks"):
+        assert len(load_folder(tmp_path)) == 2

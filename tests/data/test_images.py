@@ -426,3 +426,13 @@ def test_a_spacing_of_one_number_is_refused(tmp_path):
     pydicom.dcmwrite(tmp_path / "one.dcm", data, enforce_file_format=True)
     with pytest.raises(InputError, match=r"one\.dcm cannot be read as DICOM"):
         dicom_spacing(tmp_path / "one.dcm")
+
+
+def test_a_mask_in_the_transparency_is_not_taken_for_lung_everywhere(tmp_path):
+    alpha = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8))
+    white = Image.merge("LA", (Image.new("L", (2, 2), 255), alpha))
+    white.save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match=r"mask\.png is of one colour, and its transparency varies"):
+        read_mask(tmp_path / "mask.png")
+    Image.merge("LA", (Image.new("L", (2, 2), 255), Image.new("L", (2, 2), 255))).save(tmp_path / "full.png")
+    assert read_mask(tmp_path / "full.png").all()

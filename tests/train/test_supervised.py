@@ -186,3 +186,38 @@ def test_files_that_are_no_weights_are_named(tmp_path):
     torch.save({"step": 1}, tmp_path / "checkpoint.pt")
     with pytest.raises(InputError, match="cannot be read as a checkpoint"):
         load_checkpoint(tmp_path / "checkpoint.pt", {})
+
+
+def test_a_look_that_returns_nothing_is_a_row_and_one_that_cannot_be_read_is_told(data):
+    assert [row["step"] for row in fit(data, steps=2, log_every=1, on_log=lambda step, model: None).looks] == [1, 2]
+    with pytest.raises(InputError, match=r"on_log returned \{'dice': \{'mean': 0.5\}\}: expected a dict of names and"):
+        fit(data, steps=1, log_every=1, on_log=lambda step, model: {"dice": {"mean": 0.5}})
+    with pytest.raises(InputError, match="log_every is 0: give a number"):
+        fit(data, steps=1, on_log=lambda step, model: {})
+
+
+def test_the_wrong_object_is_told_with_the_right_one(data, tmp_path):
+    with pytest.raises(InputError, match=r"reads a CachedSet, got Examples: give cache\(examples, size\)"):
+        fit(load_synthetic()[:4], steps=1)
+    done = fit(data, steps=1)
+    with pytest.raises(InputError, match=r"got Fit: of a finished training, give `fit\.model`"):
+        save_weights(tmp_path / "w.safetensors", done)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match="is a folder: a checkpoint is one file"):
+        fit(data, steps=1, checkpoint=tmp_path)
+    with pytest.raises(InputError, match="cannot train on 1 x 'tpu'"):
+        fit(data, steps=1, recipe=Recipe(accelerator="tpu"))
+
+
+class Mine(Segmentor):
+    """A user's own, with the weights of its parent."""
+
+
+@pytest.mark.parametrize("changed", [Mine, torch.compile])
+def test_a_compiled_net_and_one_of_a_class_derived_are_kept_as_segmentors(changed, tmp_path):
+    plain = tiny()
+    model = Mine(**plain.options) if changed is Mine else changed(plain)
+    save_weights(tmp_path / "w.safetensors", model)
+    again = load_weights(tmp_path / "w.safetensors")
+    assert again.options == plain.options
+    assert same(again, getattr(model, "_orig_mod", model))
