@@ -70,9 +70,10 @@ class Segmentor(nn.Module):
     `evaluate.predict_logits` does all of it.
 
     Any H, W >= 16 works: the picture is padded at the bottom and right by repeating its edge, up to a
-    multiple of `2 ** (len(widths) - 1)`, and the logits are cropped back. So it is in ONNX with dynamic H and W; a
-    program of `torch.export` keeps the parity of its example's sides, and can be saved only if a module around this
-    one returns `S(image).logits`, since the output is a named tuple. (Normalisation of a single picture, or by
+    multiple of `2 ** (len(widths) - 1)`, and the logits are cropped back. An exported program (ONNX,
+    `torch.export`) keeps its example's padding: export without any, and feed multiples of the same number (`16 *
+    Dim("rows")` in `dynamic_shapes`). To *save* one of `torch.export` wrap S in a module that returns
+    `S(image).logits`, since the output is a named tuple. (Normalisation of a single picture, or by
     `"instance"`, needs several pixels at the deepest level to *train*: with five levels H or W > 16.)
 
     The weights lie in `channels_last` memory order, the fastest in training and in use: a convolution answers in its
