@@ -41,6 +41,7 @@ def table_row(name: str, runs: str, part: str) -> str:
         ("JSRT, then at 256 px", "full-256/jsrt-256", "test"),
         ("Montgomery, then at 256 px", "full-256/montgomery-256", "test"),
         ("Shenzhen, then at 256 px", "full-256/shenzhen-256", "test"),
+        ("JSRT, then at 256 px, widths `base`, loss with the weights ½ and ½", "even-256/jsrt-base-256", "test"),
         ("JSRT, at 256 px from the first of 4000 steps, widths `base`", "long-256/jsrt-base", "test"),
     ],
 )
