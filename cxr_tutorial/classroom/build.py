@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cxr_tutorial.classroom import sources
 
-CONFIG = '''"""nbgrader's settings for this course: `nbgrader formgrader` opens it, marks by hand go there."""
+CONFIG = '''"""nbgrader's settings for this course: `jupyter lab` here shows it at /formgrader, for marks by hand."""
 
 c = get_config()
 c.CourseDirectory.course_id = "chest-x-rays"

@@ -24,9 +24,14 @@ img { max-width: 100% }
 """
 
 
-def page(name: str, graded: Graded, given: Mapping[str, float | None] | None = None) -> str:
-    """One HTML page; `given` holds the points of a person by task."""
-    given = given or {}
+def page(
+    name: str,
+    graded: Graded,
+    given: Mapping[str, float | None] | None = None,
+    said: Mapping[str, str] | None = None,
+) -> str:
+    """One HTML page; `given` holds the points of a person by task, `said` their words."""
+    given, said = given or {}, said or {}
     rows, total = [], 0.0
     for mark in graded.marks:
         by_hand = given.get(mark.task)
@@ -34,6 +39,7 @@ def page(name: str, graded: Graded, given: Mapping[str, float | None] | None = N
         total += points or 0.0
         words = "passed" if mark.points == mark.of and not mark.words else mark.words
         words = "marked by your teacher" if by_hand is not None else words
+        words = "; ".join([words, said[mark.task]]) if mark.task in said else words
         shown = "?" if points is None else f"{points:g}"
         cells = (mark.task, f"{shown} of {mark.of:g}", words)
         rows.append(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>")

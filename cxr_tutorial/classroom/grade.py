@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +210,7 @@ def write(instructor: Notebook, name: str, results: Sequence[Graded], out: Path)
     import nbformat
 
     write_config(out)
+    results = [replace(one, notes=(*one.notes, *_rewritten(one, name, out))) for one in results]
     places = {(out / "source" / name): instructor} | {
         (out / "autograded" / one.student / name): one.notebook for one in results if one.notebook is not None
     }
@@ -222,6 +223,23 @@ def write(instructor: Notebook, name: str, results: Sequence[Graded], out: Path)
             _keep(gradebook, name, one)
             _write_feedback(gradebook, name, one, out)
         _write_table(gradebook, name, results, out / f"{name}.csv")
+
+
+def _rewritten(one: Graded, name: str, out: Path) -> list[str]:
+    """The written answers that are others than those which a person has marked."""
+    import nbformat
+
+    earlier = out / "autograded" / one.student / name / f"{name}.ipynb"
+    if one.notebook is None or not earlier.exists():
+        return []
+    before, now = (_sources(notebook) for notebook in (nbformat.read(earlier, 4), one.notebook))
+    written = [mark.task for mark in one.marks if mark.points is None and before.get(mark.task) != now.get(mark.task)]
+    return [f"worth a look: other answers than in the grading before: {', '.join(written)}"] if written else []
+
+
+def _sources(notebook: Notebook) -> dict[str, str]:
+    marked = (cell for cell in notebook.cells if cell.metadata.get("nbgrader"))
+    return {cell.metadata.nbgrader["grade_id"]: cell.source for cell in marked}
 
 
 @contextlib.contextmanager
@@ -261,14 +279,33 @@ def _keep(gradebook: Any, name: str, one: Graded) -> None:
 
 
 def _given(gradebook: Any, name: str, one: Graded) -> dict[str, float | None]:
-    """By task what a person has given, None where nobody has."""
-    return {mark.task: gradebook.find_grade(mark.task, name, name, one.student).manual_score for mark in one.marks}
+    """By task what a person has given, with what they gave on top; None where nobody has."""
+    given: dict[str, float | None] = {}
+    for mark in one.marks:
+        grade = gradebook.find_grade(mark.task, name, name, one.student)
+        points = mark.points if grade.manual_score is None and grade.extra_credit else grade.manual_score
+        given[mark.task] = None if points is None else points + (grade.extra_credit or 0)
+    return given
+
+
+def _said(gradebook: Any, name: str, one: Graded) -> dict[str, str]:
+    """By task what a person has written about the answer."""
+    from nbgrader.api import MissingEntry
+
+    said: dict[str, str] = {}
+    for mark in one.marks:
+        with contextlib.suppress(MissingEntry):
+            if words := gradebook.find_comment(mark.task, name, name, one.student).manual_comment:
+                said[mark.task] = words
+    return said
 
 
 def _write_feedback(gradebook: Any, name: str, one: Graded, out: Path) -> None:
     path = out / "feedback" / one.student / name / f"{name}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(feedback.page(name, one, _given(gradebook, name, one)), encoding="utf-8")
+    path.write_text(
+        feedback.page(name, one, _given(gradebook, name, one), _said(gradebook, name, one)), encoding="utf-8"
+    )
 
 
 def _write_table(gradebook: Any, name: str, results: Sequence[Graded], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 
 
@@ -19,7 +20,7 @@ def self_check(check: Callable[[], object]) -> None:
     >>> @self_check
     ... def an_empty_answer():
     ...     None + 1
-    an empty answer: not done yet
+    an empty answer: not done yet (something here is None: is a `return` missing?)
     """
     name = getattr(check, "__name__", "this").replace("_", " ")
     try:
@@ -27,10 +28,12 @@ def self_check(check: Callable[[], object]) -> None:
     except NotImplementedError:
         print(f"{name}: not done yet")
     except AssertionError as error:
-        print(f"{name}: not right yet ({error or 'an assertion failed'})")
+        failed = traceback.extract_tb(error.__traceback__)[-1].line or "an assertion failed"
+        print(f"{name}: not right yet ({str(error) or failed})")
     except Exception as error:
         blank = isinstance(error, TypeError | AttributeError) and "NoneType" in str(error)
-        told = "not done yet" if blank else f"not right yet ({type(error).__name__}: {error})"
+        told = f"not right yet ({type(error).__name__}: {error})"
+        told = "not done yet (something here is None: is a `return` missing?)" if blank else told
         print(f"{name}: {told}")
     else:
         print(f"{name}: looks right; your marks come from more checks than these, on other data")

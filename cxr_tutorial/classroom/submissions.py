@@ -68,10 +68,11 @@ def collect(folder: Path, instructor: Notebook) -> list[Submission]:
                 "otherwise, in letters, digits, dots and dashes"
             )
         one = _read(student, path)
-        shared = len(wanted & set(_marked(one.notebook))) if one.notebook is not None else -1
-        if not shared:
-            words = "is not this assignment: none of its cells carries a mark of it"
-            one = Submission(student, path, None, words)
+        marks = set(_marked(one.notebook)) if one.notebook is not None else set()
+        shared = len(wanted & marks) if one.notebook is not None else -1
+        if one.notebook is not None and shared <= len(marks - wanted):
+            words = f"is not this assignment: of {len(marks)} marked cells {shared} are of it"
+            shared, one = 0, Submission(student, path, None, words)
         by_student.setdefault(student, []).append((shared, one))
     return [_best(found) for found in by_student.values()]
 
@@ -152,7 +153,7 @@ def assemble(skeleton: Notebook, submitted: Notebook) -> tuple[Notebook, list[st
             cell.source = answers.get(name, cell.source)
         elif name in answers and not _same(answers[name], cell.source):
             changed.append(name)
-        held += extra.get(name, [])
+        (held if is_test(cell) else cells).extend(extra.get(name, []))
     if changed:
         notes.append(f"given cells that were changed, ours were run: {', '.join(changed)}")
     missing = [name for name in ours if name not in answers]
@@ -222,6 +223,12 @@ def _reaching(tree: ast.AST, not_allowed: Collection[str]) -> Iterator[str]:
             yield f"uses {name}"
         if name in not_allowed:
             yield f"uses {name}, which this assignment does not allow"
+    modules_used = {
+        one.module.split(".")[0] for one in ast.walk(tree) if isinstance(one, ast.ImportFrom) and one.module
+    }
+    modules_used |= {alias.name.split(".")[0] for alias in imported}
+    for module in sorted(modules_used & set(not_allowed)):
+        yield f"imports from {module}, which this assignment does not allow"
     for alias in imported:
         if alias.name in HOOKS:
             yield f"imports {alias.name}"

@@ -15,11 +15,11 @@ from typing import Any
 import nbformat
 import pytest
 
-from cxr_tutorial.classroom import sources
+from cxr_tutorial.classroom import self_check, sources
 from cxr_tutorial.classroom.build import build
-from cxr_tutorial.classroom.grade import Graded, Mark, _write_table, grade
+from cxr_tutorial.classroom.grade import Graded, Mark, _write_table, grade, write
 from cxr_tutorial.classroom.leaderboard import leaderboard
-from cxr_tutorial.classroom.submissions import collect
+from cxr_tutorial.classroom.submissions import assemble, collect, suspicious
 from cxr_tutorial.errors import InputError
 
 SOURCES = Path(__file__).parents[2] / "assignments"
@@ -231,6 +231,94 @@ def test_a_table_keeps_the_students_of_an_earlier_assignment_with_other_tasks(tm
         rows = {row["student"]: row for row in csv.DictReader(file)}
     assert list(rows) == ["alice", "bob", "carol"]
     assert [rows[who]["t2"] for who in rows] == ["", "", "1.0"]
+
+
+def test_a_helper_below_an_answer_stays_before_the_tests():
+    instructor = sources.read(SOURCES, "01-overlap-losses")
+    handed = copy.deepcopy(instructor)
+    place = next(
+        i for i, cell in enumerate(handed.cells) if cell.metadata.get("nbgrader", {}).get("grade_id") == "counts"
+    )
+    split = nbformat.v4.new_code_cell("second_half = 2", metadata=copy.deepcopy(handed.cells[place].metadata))
+    handed.cells[place + 1 : place + 1] = [nbformat.v4.new_code_cell("helper = 1"), split]
+    handed.cells.insert(place + 4, nbformat.v4.new_code_cell("between_two_tests = 3"))
+    made, _ = assemble(sources.skeleton(instructor), handed)
+    order = [cell.metadata.get("nbgrader", {}).get("grade_id", cell.source) for cell in made.cells]
+    at = order.index("counts")
+    assert order[at + 1 : at + 5] == ["helper = 1", "second_half = 2", "test-counts-sums", "test-counts-types"]
+    assert order.index("between_two_tests = 3") > at + 4
+
+
+def test_a_notebook_of_another_assignment_is_not_graded_as_this_one(tmp_path):
+    nbformat.write(sources.read(SOURCES, "02-divergences"), tmp_path / "amy.ipynb")
+    [amy] = collect(tmp_path, sources.read(SOURCES, "01-overlap-losses"))
+    assert amy.notebook is None
+    assert "is not this assignment: of" in amy.words
+
+
+def test_an_import_of_what_is_to_be_written_is_noted():
+    assert suspicious(["from cxr_tutorial.losses import kl"], ["cxr_tutorial"]) == [
+        "worth a look: imports from cxr_tutorial, which this assignment does not allow"
+    ]
+    assert suspicious(["from torch import nn"], ["cxr_tutorial"]) == []
+
+
+@pytest.mark.parametrize("variant", range(1, 40))
+def test_in_every_variant_the_numbers_on_paper_tell_right_from_wrong(variant):
+    def drawn(name: str) -> dict[str, Any]:
+        notebook, names = sources.read(SOURCES, name, variant=variant), {}
+        for cell in notebook.cells:
+            if cell.metadata.get("nbgrader", {}).get("grade_id") in ("setup", "variant", "paper-numbers", "paper"):
+                exec(cell.source, names)
+        return names
+
+    divergences, decoder = drawn("02-divergences"), drawn("04-progressive")
+    assert abs(divergences["forward"] - divergences["backward"]) > 1e-3
+    assert decoder["hat_1"] not in (decoder["a1"], decoder["hat_2"])
+
+
+def test_what_a_person_gave_and_said_comes_back_and_a_new_answer_is_told(tmp_path):
+    from nbgrader.api import Gradebook
+
+    name = "01-overlap-losses"
+    instructor = sources.read(SOURCES, name)
+    skeleton = sources.skeleton(instructor)
+
+    def graded(answer: str) -> Graded:
+        notebook = copy.deepcopy(skeleton)
+        for cell in notebook.cells:
+            if cell.metadata.get("nbgrader", {}).get("grade_id") == "essay-weights":
+                cell.source = answer
+        marks = tuple(Mark(t.id, None if t.manual else t.points, t.points) for t in sources.tasks(instructor))
+        return Graded("amy", "amy.ipynb", marks, "ran to its end", notebook=notebook)
+
+    def row() -> dict[str, str]:
+        with (tmp_path / f"{name}.csv").open() as file:
+            [amy] = csv.DictReader(file)
+        return amy
+
+    write(instructor, name, [graded("High.")], tmp_path)
+    assert float(row()["to_read"]) == 5
+    with Gradebook(f"sqlite:///{tmp_path / 'gradebook.db'}", "chest-x-rays") as gradebook:
+        gradebook.find_grade("essay-weights", name, name, "amy").manual_score = 2
+        gradebook.find_grade("essay-weights", name, name, "amy").extra_credit = 0.5
+        gradebook.find_comment("essay-weights", name, name, "amy").manual_comment = "see <chapter> 2"
+        gradebook.db.commit()
+    write(instructor, name, [graded("High.")], tmp_path)
+    assert (row()["by_hand"], row()["essay-weights"], row()["to_read"], row()["notes"]) == ("2.5", "2.5", "2.0", "")
+    page = (tmp_path / "feedback" / "amy" / name / f"{name}.html").read_text()
+    assert "2.5 of 3" in page
+    assert "marked by your teacher; see &lt;chapter&gt; 2" in page
+    write(instructor, name, [graded("Low, because ...")], tmp_path)
+    assert "other answers than in the grading before: essay-weights" in row()["notes"]
+
+
+def test_a_self_check_without_words_shows_what_failed(capsys):
+    @self_check
+    def the_sum():
+        raise AssertionError  # as an assert without a message does, were it not rewritten here
+
+    assert "the sum: not right yet (raise AssertionError" in capsys.readouterr().out
 
 
 @pytest.mark.slow
