@@ -102,6 +102,7 @@ def test_what_it_says_of_tuberculosis_is_that_of_the_records():
         ("the picture cut to the box around them", 5000, "lungs-5000", "test/one-view"),
         ("cut, and asked sixteen times about changed views", 600, "lungs-600", "test"),
         ("cut, and asked sixteen times about changed views", 5000, "lungs-5000", "test"),
+        ("S and D together, without a game", 600, "multi-task-l100", "test"),
         ("the game, S and D together", 600, "appaunet-l100", "test"),
         ("the game, S and D together", 2000, "game-2000", "test"),
         ("the same with the terms of true against predicted at a tenth", 2000, "game-weak-2000", "test"),
