@@ -233,7 +233,7 @@ def _shipped(name: str, kind: str) -> dict:
     path = shipped("splits", f"{name}-{kind}.json")
     if not path.is_file():
         known = sorted(p.name.removesuffix(f"-{kind}.json") for p in shipped("splits").glob(f"*-{kind}.json"))
-        raise InputError(f"no published list of {name!r} for {kind}: there is one of {', '.join(known)}")
+        raise InputError(f"no published list {name!r} for {kind}: choose one of {', '.join(known)}")
     return json.loads(path.read_text(encoding="utf-8"))
 
 

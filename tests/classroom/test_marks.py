@@ -222,7 +222,7 @@ def test_a_table_keeps_the_students_of_an_earlier_assignment_with_other_tasks(tm
 
     class Nobody:
         def find_grade(self, *_: str) -> SimpleNamespace:
-            return SimpleNamespace(manual_score=None)
+            return SimpleNamespace(manual_score=None, extra_credit=None)
 
     path = tmp_path / "x.csv"
     _write_table(Nobody(), "x", [graded("alice", "t1"), graded("bob", "t1")], path)
