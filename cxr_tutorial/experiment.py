@@ -18,7 +18,7 @@ from torch import nn
 
 from cxr_tutorial.config import ALONE, Config, differing, game_of, read_config
 from cxr_tutorial.data import load_folder, load_jsrt, load_montgomery, load_shenzhen, load_synthetic
-from cxr_tutorial.data.batches import CachedSet, cache
+from cxr_tutorial.data.cached import CachedSet, cache
 from cxr_tutorial.data.example import Entry, Examples
 from cxr_tutorial.data.splits import Split, kfold, label_budget, patient_split, public_folds, public_split
 from cxr_tutorial.errors import InputError

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from cxr_tutorial.data import load_synthetic
-from cxr_tutorial.data.batches import NO_AUGMENTATION, Augmentation, cache
+from cxr_tutorial.data.batches import NO_AUGMENTATION, Augmentation
+from cxr_tutorial.data.cached import cache
 from cxr_tutorial.data.example import Entry, Example, Examples
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.evaluate import evaluate, evaluate_classes, predict_logits, summarize, summarize_classes

@@ -226,7 +226,7 @@ def write(instructor: Notebook, name: str, results: Sequence[Graded], out: Path)
 
 
 def _rewritten(one: Graded, name: str, out: Path) -> list[str]:
-    """The written answers that are others than those which a person has marked."""
+    """The written answers that have changed since the grading before, which a person may have marked."""
     import nbformat
 
     earlier = out / "autograded" / one.student / name / f"{name}.ipynb"

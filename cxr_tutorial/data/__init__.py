@@ -1,6 +1,7 @@
 """Chest X-rays: the three real sets, any folder, and what a training needs of them (floor 1)."""
 
-from cxr_tutorial.data.batches import Augmentation, Batches, CachedSet, cache
+from cxr_tutorial.data.batches import Augmentation, Batches
+from cxr_tutorial.data.cached import CachedSet, cache
 from cxr_tutorial.data.example import Entry, Example, Examples, Finding
 from cxr_tutorial.data.folder import load_folder
 from cxr_tutorial.data.jsrt import load_jsrt

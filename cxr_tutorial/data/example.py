@@ -62,7 +62,7 @@ class Entry:
     """What is known of an example before a pixel is decoded.
 
     `version` changes when the pixels behind the entry change (file sizes and times, or a generator's
-    parameters): the cache in `batches` is keyed by it, and by the pixels themselves where there is neither a version
+    parameters): `cached.cache` is keyed by it, and by the pixels themselves where there is neither a version
     nor a file.
 
     Introduced in chapter 1.

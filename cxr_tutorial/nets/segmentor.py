@@ -65,7 +65,7 @@ class Segmentor(nn.Module):
 
     Notes
     -----
-    Pictures go in as they did in training: `data.batches` squeezes each to a square of the training's size and brings
+    Pictures go in as they did in training, which squeezes each to a square of its own size (`data.cached`) and brings
     it to mean 0 and deviation 1 (`data.images.standardize`). The weights do not hold that size.
     `evaluate.predict_logits` does all of it.
 

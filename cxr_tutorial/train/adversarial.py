@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from cxr_tutorial.data.batches import Batch, CachedSet, check_cached, perturb
+from cxr_tutorial.data.batches import Batch, perturb
+from cxr_tutorial.data.cached import CachedSet, check_cached
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.losses import get_loss
 from cxr_tutorial.nets.discriminator import Discriminator

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from cxr_tutorial.data.batches import CachedSet
+from cxr_tutorial.data.cached import CachedSet
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.losses import get_loss
 from cxr_tutorial.nets.discriminator import Discriminator

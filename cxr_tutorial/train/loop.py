@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cxr_tutorial.data.batches import Batch, Batches, CachedSet
+from cxr_tutorial.data.batches import Batch, Batches
+from cxr_tutorial.data.cached import CachedSet
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.machine import keep_freed_memory
 from cxr_tutorial.train.checkpoint import load_checkpoint, save_checkpoint

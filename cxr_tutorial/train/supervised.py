@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from cxr_tutorial.data.batches import CachedSet
+from cxr_tutorial.data.cached import CachedSet
 from cxr_tutorial.losses import get_loss
 from cxr_tutorial.train.loop import Fit, Learner, Loop, Model, Watch
 from cxr_tutorial.train.objectives import segmentation_terms

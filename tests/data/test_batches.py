@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from cxr_tutorial.data.batches import NO_AUGMENTATION, Augmentation, Batches, augment, cache
+from cxr_tutorial.data.batches import NO_AUGMENTATION, Augmentation, Batches, augment
+from cxr_tutorial.data.cached import cache
 from cxr_tutorial.data.example import Entry, Example, Examples
 from cxr_tutorial.errors import InputError
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cxr_tutorial.data.batches import cache
+from cxr_tutorial.data.cached import cache
 from cxr_tutorial.data.example import Examples
 from cxr_tutorial.data.synthetic import load_synthetic
 from cxr_tutorial.errors import InputError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cxr_tutorial.data.batches import cache
+from cxr_tutorial.data.cached import cache
 from cxr_tutorial.data.synthetic import load_synthetic
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.nets import Discriminator, build_segmentor

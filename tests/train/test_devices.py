@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cxr_tutorial.data.batches import NO_AUGMENTATION, cache
+from cxr_tutorial.data.batches import NO_AUGMENTATION
+from cxr_tutorial.data.cached import cache
 from cxr_tutorial.data.synthetic import load_synthetic
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.nets import Discriminator, build_segmentor
@@ -201,7 +202,7 @@ import sys
 import torch
 sys.path.insert(0, {tests!r})
 from test_devices import PLAIN, fit, play, slope
-from cxr_tutorial.data.batches import cache
+from cxr_tutorial.data.cached import cache
 from cxr_tutorial.data.synthetic import load_synthetic
 from cxr_tutorial.train.devices import is_first_process
 from dataclasses import replace

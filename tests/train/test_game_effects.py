@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cxr_tutorial.data.batches import STRONG_AUGMENTATION, Batches, cache
+from cxr_tutorial.data.batches import STRONG_AUGMENTATION, Batches
+from cxr_tutorial.data.cached import cache
 from cxr_tutorial.data.synthetic import load_synthetic
 from cxr_tutorial.evaluate import evaluate, summarize
 from cxr_tutorial.metrics import auc

@@ -9,7 +9,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from safetensors.torch import save_file
 
-from cxr_tutorial.data.batches import NO_AUGMENTATION, cache
+from cxr_tutorial.data.batches import NO_AUGMENTATION
+from cxr_tutorial.data.cached import cache
 from cxr_tutorial.data.synthetic import load_synthetic
 from cxr_tutorial.errors import InputError
 from cxr_tutorial.nets import Segmentor, build_segmentor
