@@ -282,7 +282,8 @@ def disease(
 def tb() -> Iterator[Cell]:
     """Tuberculosis, set by set, ten published folds: D alone, S and D without a game, the game.
 
-    With few class labels also D alone on pictures cut to the lungs; with all, `tb_options` has it.
+    With few class labels also D alone on pictures cut to the lungs (with all, `tb_options` has it), and the game
+    without the pictures that lack a class.
     """
     for data in ("montgomery", "shenzhen"):
         for share in (1.0, 0.25, 0.1):
@@ -294,6 +295,8 @@ def tb() -> Iterator[Cell]:
                 if labels:
                     config = disease(data, "lungs-classifier", fold, labels=labels, views=16)
                     yield Cell(f"tb/{data}-lungs-classifier-l{round(100 * share)}-f{fold}", config)
+                    config = disease(data, "appaunet", fold, labels=labels, rules={"unlabelled_batch_size": 0})
+                    yield Cell(f"tb/{data}-labelled-appaunet-l{round(100 * share)}-f{fold}", config)
 
 
 def own_folds() -> Iterator[Cell]:
