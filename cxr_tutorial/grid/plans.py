@@ -16,6 +16,7 @@ A plan is a function without arguments that yields cells; `PLANS` knows them by 
 - `budget-jsrt`, `budget-shenzhen`: few masks, the other training pictures without; the methods of `CONTESTANTS`.
 - `game-options`: what the paper leaves open, one by one.
 - `tb`: tuberculosis on Montgomery and on Shenzhen, ten folds; all, a quarter and a tenth of the class labels.
+- `task-losses`: S and D without a game as in `tb`, but S with Tversky alone or with KL-Tversky.
 - `own-folds`: tuberculosis on Montgomery, nodules on JSRT, in folds of our own that share no patient.
 - `tb-options`: the published folds with more steps, also of both sets at once: D with blank masks, inside the masks
   of a fixed S, on pictures cropped to the lungs, and in the game.
@@ -299,6 +300,16 @@ def tb() -> Iterator[Cell]:
                     yield Cell(f"tb/{data}-labelled-appaunet-l{round(100 * share)}-f{fold}", config)
 
 
+def task_losses() -> Iterator[Cell]:
+    """The other two of the paper's losses for S where D names tuberculosis; `tb` has the default, XE-Tversky."""
+    for data in ("montgomery", "shenzhen"):
+        for fold in range(10):
+            for loss in ("tversky", "kltv"):
+                config = disease(data, "multi-task", fold)
+                config = replace(config, recipe=replace(config.recipe, loss=loss))
+                yield Cell(f"task-losses/{data}-{loss}-f{fold}", config)
+
+
 def own_folds() -> Iterator[Cell]:
     """Tuberculosis on Montgomery, nodules on JSRT, in our ten folds, which share no patient: D alone, whole or cut.
 
@@ -350,6 +361,7 @@ PLANS: dict[str, Callable[[], Iterator[Cell]]] = {
     "budget-shenzhen": partial(budget, data="shenzhen"),
     "game-options": game_options,
     "tb": tb,
+    "task-losses": task_losses,
     "tb-options": tb_options,
     "own-folds": own_folds,
 }
