@@ -29,6 +29,7 @@ ALONE = ("classifier", "masked-classifier", "lungs-classifier")  # D without an 
 #: option -> the methods that would take no notice of it
 UNUSED = {
     "views": ("supervised", "mean-teacher", "cross-pseudo"),
+    "synthetic": ("supervised", "mean-teacher", "cross-pseudo", *ALONE),
     "validate_every": ("mean-teacher", "cross-pseudo", *ALONE),
     "test_data": ("classifier", "lungs-classifier"),
     "masks": ALONE,
@@ -44,7 +45,8 @@ USED = {
     "cross-pseudo": ("consistency", "unlabelled_batch_size", "warmup", "ramp"),
 } | dict.fromkeys(ALONE, ("learning_rate", "weight_decay", "betas", "masks", "discriminator"))
 #: options that are whole numbers, and the least of each
-WHOLE = {"size": 16, "seed": 0, "masks": 0, "labels": 0, "validate_every": 0, "lungs_size": 16, "views": 0}
+WHOLE = {"size": 16, "seed": 0, "masks": 0, "labels": 0, "validate_every": 0, "lungs_size": 16}
+WHOLE |= {"views": 0, "synthetic": 0}
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Config:
     lungs_size : pixels per side at which the net of `start` finds the lungs that lungs-classifier crops to.
     views : how many times each picture is shown to D in the tests, changed anew as in training; 0: once, as it is.
         For methods that train a D.
+    synthetic : how many synthetic X-rays with their exact masks stand at the end of each batch, as more real pairs;
+        their classes, which are of no real disease, are not shown. For methods that train S and D together.
     """
 
     data: str = "synthetic"
@@ -91,6 +95,7 @@ class Config:
     validate_every: int = 0
     lungs_size: int = 128
     views: int = 0
+    synthetic: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

@@ -59,6 +59,7 @@ DATA: dict[str, Callable[..., Examples]] = {
     "shenzhen": load_shenzhen,
     "jsrt": load_jsrt,
 }
+SYNTHETIC_PICTURES = 512  # drawn by the run's seed, for `Config.synthetic`
 SYNTHETIC_WEIGHTS = shipped("weights", "synthetic.safetensors")
 LEFTOVERS = ("checkpoint.pt", "config.json")  # of a run that is done
 
@@ -150,11 +151,13 @@ def train(
         drawing = model if config.method == "masked-classifier" else None
         alone = fit_classifier(discriminator, data, game=game, segmentor=drawing, own_masks=config.on_lungs, **options)
         return Trained(drawing, alone.model, alone.history, alone.looks)
+    more = cache(load_synthetic(SYNTHETIC_PICTURES, seed=config.seed), config.size) if config.synthetic else None
     played = fit_appaunet(
         model,
         discriminator,
         data,
         game=game,
+        synthetic=(more.reveal(labels=()), config.synthetic) if more else None,
         **options,
         **looking,
         on_log=(lambda step, models: look(step, models["segmentor"])) if looking else None,

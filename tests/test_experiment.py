@@ -1,5 +1,6 @@
 """A run from configuration to record, on the shipped pictures and on the real ones."""
 
+import csv
 import json
 from dataclasses import replace
 from unittest.mock import Mock
@@ -87,6 +88,7 @@ def test_what_is_there_is_not_overwritten(tmp_path):
         ({"steps": 2.5}, "steps: a whole one"),
         ({"steps": True}, "steps: a whole one"),
         ({"views": 2}, "supervised makes no use of views"),
+        ({"synthetic": 2}, "supervised makes no use of synthetic"),
         ({"method": "mean-teacher"}, "mean-teacher makes no use of validate_every"),
         ({"method": "classifier", "validate_every": 0, "test_data": ("jsrt",)}, "classifier makes no use of test_data"),
         ({"test_data": ("synthetic",)}, "synthetic is the data itself"),
@@ -210,6 +212,18 @@ def test_answers_by_many_views_stand_beside_those_by_one(tmp_path, method, part)
     assert record.metrics["test/one-view"] == {name: once.metrics[part][name] for name in of_class}
     assert record.metrics[part]["calibration_error"] != once.metrics[part]["calibration_error"]
     assert "test/one-view" not in once.metrics
+
+
+def test_synthetic_pairs_join_a_game_and_show_no_class(tmp_path, monkeypatch):
+    monkeypatch.setattr("cxr_tutorial.experiment.SYNTHETIC_PICTURES", 4)
+    config = replace(QUICK, method="appaunet", recipe=Recipe(batch_size=2), validate_every=0, steps=2)
+    config = replace(config, masks=6, labels=6)  # so every real pair of the set itself has a class
+    of_pairs = {}
+    for synthetic in (0, 2):
+        run(replace(config, synthetic=synthetic), tmp_path / str(synthetic), progress=False)
+        with (tmp_path / str(synthetic) / "history.csv").open(newline="") as file:
+            of_pairs[synthetic] = [float(row["real"]) for row in csv.DictReader(file)]
+    assert max(of_pairs[0]) == 0 < min(of_pairs[2])
 
 
 def test_a_start_from_synthetic_pictures_knows_lungs_already(tmp_path):

@@ -67,6 +67,9 @@ def train(
     views: Annotated[
         int, typer.Option(help="How many changed views of a test picture D's answer is the mean of; 0: as it is.")
     ] = 0,
+    synthetic: Annotated[
+        int, typer.Option(help="Synthetic X-rays with exact masks in each step, as more real pairs of a game.")
+    ] = 0,
     accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     devices: Annotated[int, typer.Option(help="How many of them; each gets a process and its share of a step.")] = 1,
     precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.")] = "auto",
@@ -125,6 +128,7 @@ def train(
         validate_every=validate_every,
         lungs_size=lungs_size,
         views=views,
+        synthetic=synthetic,
     )
     try:
         record = run(config, out)

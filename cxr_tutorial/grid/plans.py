@@ -251,6 +251,9 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "sum": ({}, {"join": "sum"}),
     "spectral-norm": ({}, {"spectral_norm": True, "norm": "none"}),
     "group-norm": ({}, {"norm": "group"}),
+    "no-consistency": ({"consistency": 0.0}, {}),
+    "confident": ({"confidence": 0.9}, {}),
+    "late": ({"warmup": 0.5}, {}),
 }
 
 
@@ -261,6 +264,9 @@ def game_options() -> Iterator[Cell]:
             of_d = GAMES["appaunet"].discriminator | of_d
             game = Game(adversarial=0.1, adversarial_unlabelled=0.1, discriminator=of_d, **changes)
             yield Cell(f"game-options/{name}-s{seed}", few(seed, "appaunet", 5, start="synthetic", game=game))
+            if name == "loud":
+                config = few(seed, "appaunet", 5, start="synthetic", game=game, synthetic=4)
+                yield Cell(f"game-options/synthetic-pairs-s{seed}", config)
 
 
 def disease(
