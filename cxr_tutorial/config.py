@@ -45,8 +45,16 @@ USED = {
     "cross-pseudo": ("consistency", "unlabelled_batch_size", "warmup", "ramp"),
 } | dict.fromkeys(ALONE, ("learning_rate", "weight_decay", "betas", "masks", "discriminator"))
 #: options that are whole numbers, and the least of each
-WHOLE = {"size": 16, "seed": 0, "masks": 0, "labels": 0, "validate_every": 0, "lungs_size": 16}
-WHOLE |= {"views": 0, "synthetic": 0}
+WHOLE = {
+    "size": 16,
+    "seed": 0,
+    "masks": 0,
+    "labels": 0,
+    "validate_every": 0,
+    "lungs_size": 16,
+    "views": 0,
+    "synthetic": 0,
+}
 
 
 @dataclass(frozen=True)
