@@ -151,13 +151,16 @@ def train(
         drawing = model if config.method == "masked-classifier" else None
         alone = fit_classifier(discriminator, data, game=game, segmentor=drawing, own_masks=config.on_lungs, **options)
         return Trained(drawing, alone.model, alone.history, alone.looks)
-    more = cache(load_synthetic(SYNTHETIC_PICTURES, seed=config.seed), config.size) if config.synthetic else None
+    synthetic = None
+    if config.synthetic:
+        made = load_synthetic(SYNTHETIC_PICTURES, seed=config.seed, size=config.size)
+        synthetic = cache(made, config.size).reveal(labels=()), config.synthetic
     played = fit_appaunet(
         model,
         discriminator,
         data,
         game=game,
-        synthetic=(more.reveal(labels=()), config.synthetic) if more else None,
+        synthetic=synthetic,
         **options,
         **looking,
         on_log=(lambda step, models: look(step, models["segmentor"])) if looking else None,

@@ -254,6 +254,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "no-consistency": ({"consistency": 0.0}, {}),
     "confident": ({"confidence": 0.9}, {}),
     "late": ({"warmup": 0.5}, {}),
+    "synthetic-pairs": ({}, {}),  # four of them more a step
 }
 
 
@@ -263,10 +264,9 @@ def game_options() -> Iterator[Cell]:
         for name, (changes, of_d) in OPTIONS.items():
             of_d = GAMES["appaunet"].discriminator | of_d
             game = Game(adversarial=0.1, adversarial_unlabelled=0.1, discriminator=of_d, **changes)
-            yield Cell(f"game-options/{name}-s{seed}", few(seed, "appaunet", 5, start="synthetic", game=game))
-            if name == "loud":
-                config = few(seed, "appaunet", 5, start="synthetic", game=game, synthetic=4)
-                yield Cell(f"game-options/synthetic-pairs-s{seed}", config)
+            more = 4 if name == "synthetic-pairs" else 0
+            config = few(seed, "appaunet", 5, start="synthetic", game=game, synthetic=more)
+            yield Cell(f"game-options/{name}-s{seed}", config)
 
 
 def disease(
